@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// The C++ interface: an Engine routes calls to verified, measured backends.
+///
+///     switchyard::Engine engine(switchyard::Options{.preset = "production-cpu"});
+///     auto fit = engine.kmeans({points, {100000, 16}}, {.k = 64});
+///     if (!fit) std::puts(fit.error().text().c_str());
+///
+/// Engines are thread-safe; results own their memory; views are never kept after a call returns.
+
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <switchyard/ops/attention.h>
+#include <switchyard/ops/kmeans.h>
+#include <switchyard/ops/quantize.h>
+#include <switchyard/tensor.hpp>
+#include <vector>
+
+#if defined(__GNUC__)
+#define SY_API __attribute__((visibility("default")))
+#else
+#define SY_API
+#endif
+
+namespace switchyard {
+
+enum class Policy { adaptive, benchmark, thresholds, fixed, frozen };
+enum class Numerics { reproducible, tolerant };
+enum class Isolation { off, first_use, always };
+
+/// One rule of the thresholds policy: backends matching `backend` (an instance or plugin name)
+/// are taken, in order of the list, for calls of at least `min_size` elements.
+struct Preference {
+  std::string backend;
+  std::int64_t min_size = 0;
+};
+
+/// How an engine behaves. Everything has a default; YAML files and presets fill in the same struct.
+struct Options {
+  std::string preset;  ///< "", or a file name in config/presets without .yaml
+  Policy policy = Policy::adaptive;
+  Numerics numerics = Numerics::reproducible;
+  Isolation isolation = Isolation::first_use;
+  int threads = 0;                            ///< 0 = what cgroup, affinity and hwloc allow
+  std::map<std::string, std::string> pin;     ///< op, or "kmeans", or "*" -> backend; never falls back
+  bool strict = false;                        ///< forbid run-time fallback to another backend
+  std::vector<Preference> preferences;        ///< for Policy::thresholds
+  std::vector<std::string> plugin_paths;      ///< absolute directories, searched first
+  std::optional<std::string> cache_dir;       ///< nullopt = XDG cache; "" = keep nothing on disk
+  std::string isa;                            ///< cap: avx2 | avx512 | avx512_bf16 | amx; "" = none
+  double exploration_share = 0.02;            ///< of run time spent on trying other candidates
+  double margin = 0.05;                       ///< a challenger must be faster by this share
+  std::uint32_t gate_timeout_ms = 200;        ///< how long a first call waits for verification
+  std::string log_level = "warning";          ///< debug | info | warning | error | off
+};
+
+/// Who answered a call.
+struct RunInfo {
+  std::string backend;            ///< instance: "avx512", "opencl:0"
+  std::string kernel;             ///< "attention.f32_f32.prefill@avx512"
+  std::string requested_backend;  ///< the pin, or ""
+  std::string verified;           ///< "gate" | "cached" | "no"
+  std::string fallback_reason;    ///< "" when the chosen kernel answered
+  double time_ms = 0;             ///< wall time of the whole operation
+};
+
+struct QuantizeOptions {
+  std::string format;             ///< "mlx_affine4", "q4_0", "ternary", ... (any case)
+  int group_size = 0;             ///< 0 = the format's default
+  std::string granularity = "tensor";  ///< tensor | row | group
+  std::string scale = "default";  ///< default | absmax | absmean | floor | rceil
+  std::string nonfinite = "error";     ///< error | saturate
+  /// Caller-owned output arrays; absent ones are allocated.
+  TensorView codes_out, scales_out, biases_out;
+};
+
+struct Quantized {
+  std::string format;
+  int group_size = 0;
+  std::string granularity = "tensor";
+  std::vector<std::int64_t> shape;  ///< of the original
+  DType dtype = dtypes::f32;        ///< of the original
+  Tensor codes;                     ///< blocks or codes, as ops/quantize.h says
+  Tensor scales, biases;            ///< absent where the format has none
+  RunInfo info;
+
+  /// True for formats whose one array is called `blocks`.
+  bool is_blocks() const noexcept;
+  std::uint64_t bytes() const noexcept;  ///< of all arrays
+};
+
+/// done in 0..1; return false to cancel.
+using Progress = std::function<bool(double done)>;
+
+struct KMeansOptions {
+  std::int64_t k = 8;
+  std::string init = "k-means++";  ///< k-means++ | random | given (init_centroids)
+  TensorView init_centroids{};     ///< f32 [k, d]
+  int n_init = 1;
+  int max_iter = 300;
+  double tol = 1e-4;
+  std::uint64_t seed = 0;
+  TensorView sample_weight{};  ///< f32 [n], >= 0, not all zero
+  bool int8 = false;
+  Progress progress{};
+};
+
+struct KMeansResult {
+  Tensor labels;     ///< i32 [n]
+  Tensor centroids;  ///< f32 [k, d]
+  Tensor counts;     ///< i64 [k], rows per cluster
+  double inertia = 0;
+  int n_iter = 0;  ///< centroid updates of the best run
+  bool converged = false;
+  bool cancelled = false;           ///< the result of the last completed iteration
+  std::int64_t empty_clusters = 0;  ///< clusters that kept their old centre
+  RunInfo info;
+};
+
+struct AttentionOptions {
+  sy_causal causal = SY_CAUSAL_NONE;
+  std::optional<std::int64_t> window{};  ///< W keys including itself: left = W - 1, right unlimited
+  std::int64_t window_left = -1, window_right = -1;  ///< -1 = unlimited
+  float softcap = 0;                                 ///< 0 = none
+  float scale = std::numeric_limits<float>::quiet_NaN();  ///< NaN = 1/sqrt(Dk)
+  TensorView mask{};   ///< bool or additive; broadcast to [B, Hq, Lq, Lkv] from the right
+  TensorView sinks{};  ///< f32 [Hq]
+  bool return_lse = false;
+  TensorView out{};  ///< caller-owned output; absent = allocated
+};
+
+struct AttentionResult {
+  Tensor out;  ///< [B, Hq, Lq, Dv]; absent when the caller gave `out`
+  Tensor lse;  ///< f32 [B, Hq, Lq] on request
+  RunInfo info;
+};
+
+/// Every candidate for a call, and why one was chosen.
+struct Explanation {
+  struct Candidate {
+    std::string kernel, backend;
+    bool supported = false;
+    std::string reason;       ///< why refused, or why not chosen
+    std::string verified;     ///< "gate" | "cached" | "no" | "failed: ..."
+    double estimate_ns = 0;   ///< the author's prior; 0 = none
+    double median_ns = 0;     ///< measured; 0 = not yet
+    double low_ns = 0, high_ns = 0;  ///< 95 % interval of the median
+    int samples = 0;
+  };
+  std::string op, shape, policy;
+  std::string chosen;  ///< kernel, "" if none supports the call
+  std::string rule;    ///< the rule that decided, in words
+  std::string store;   ///< "hit", or "miss: ..."
+  std::string reproducer;  ///< a one-line command
+  std::vector<Candidate> candidates;
+
+  SY_API std::string text() const;
+  SY_API std::string json() const;
+};
+
+struct BackendMetrics {
+  std::uint64_t count = 0, timed_count = 0, fallbacks = 0;
+  double total_ms = 0, mean_ms = 0, p50_ms = 0, p95_ms = 0;
+  double bytes = 0, flops = 0;
+};
+
+struct Metrics {
+  std::uint64_t total_operations = 0;
+  std::map<std::string, BackendMetrics> backends;                              ///< by instance
+  std::map<std::string, std::map<std::string, BackendMetrics>> by_op;          ///< op -> instance
+  std::vector<std::pair<std::string, std::uint64_t>> fallback_reasons;
+  double exploration_ms = 0;
+  double dispatch_ns = 0;  ///< mean cost of a decided call, 0 if never sampled
+
+  SY_API std::string json() const;
+};
+
+struct Recommendation {
+  std::string what;      ///< what to enable, build, install or change
+  std::string evidence;  ///< the measurement behind it
+  double expected_gain = 0;  ///< times faster; 0 = no figure
+};
+
+/// A plugin file or instance as the loader saw it.
+struct PluginInfo {
+  std::string id, version, build_id, path, content_hash;
+  std::string status;  ///< "loaded" | "refused" | "unavailable"
+  std::string reason;  ///< why not loaded
+  std::vector<std::string> instances;
+  std::vector<std::string> devices;
+  std::vector<std::string> kernels;
+};
+
+class Engine;
+
+/// A decided call for hot loops: all but data pointers and the shapes within the same size class
+/// is fixed. Keeps no clock. One thread at a time; keep the engine alive.
+class SY_API Bound {
+ public:
+  Bound(Bound &&) noexcept;
+  Bound &operator=(Bound &&) noexcept;
+  ~Bound();
+  /// The call whose pointers may be changed between runs.
+  sy_call &call() noexcept { return call_; }
+  /// Runs the kernel; SY_OK or its status.
+  std::int32_t run(sy_error *error = nullptr) noexcept {
+    return (*invoke_)(target_, &call_, error);
+  }
+  const std::string &kernel() const noexcept;
+
+ private:
+  friend class Engine;
+  Bound();
+  sy_call call_{};
+  void *target_ = nullptr;
+  std::int32_t (*invoke_)(void *, const sy_call *, sy_error *) = nullptr;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+class SY_API Engine {
+ public:
+  /// Loads plugins; never throws for a bad plugin. Throws std::runtime_error only when the options
+  /// are wrong (unknown preset) or no backend at all can be had; `create` returns that as an Error.
+  explicit Engine(Options options = {});
+  static Result<Engine> create(Options options = {});
+  Engine(Engine &&) noexcept;
+  Engine &operator=(Engine &&) noexcept;
+  ~Engine();
+
+  Result<Quantized> quantize(TensorView x, const QuantizeOptions &options);
+  /// `out` present: written there (its dtype decides); else a new array of the original dtype.
+  Result<Tensor> dequantize(const Quantized &q, TensorView out = {}, RunInfo *info = nullptr);
+  Result<KMeansResult> kmeans(TensorView x, const KMeansOptions &options);
+  /// Labels (i32 [n]) of rows for given centroids.
+  Result<Tensor> kmeans_assign(TensorView x, TensorView centroids, RunInfo *info = nullptr);
+  Result<AttentionResult> attention(TensorView q, TensorView k, TensorView v,
+                                    const AttentionOptions &options = {});
+
+  /// Any operation with caller-owned outputs. On a decided key: no lock, no allocation.
+  /// `info` is filled (and allocates) only when given.
+  std::int32_t run(std::string_view op, sy_call &call, sy_error *error = nullptr,
+                   RunInfo *info = nullptr) noexcept;
+  Result<Bound> bind(std::string_view op, const sy_call &call);
+
+  /// Explains what would be chosen for a described problem ("n=1000,d=16,k=8"), measuring nothing
+  /// unless `measure`.
+  Result<Explanation> explain(std::string_view op, std::string_view shape, bool measure = false);
+  Metrics metrics() const;
+  std::vector<Recommendation> recommend() const;
+  std::vector<PluginInfo> plugins() const;
+  /// Every path the loader looked at, with what it found.
+  std::vector<std::string> search_log() const;
+  const Options &options() const noexcept;
+  int threads() const noexcept;
+
+  struct Impl;
+  Impl &impl() noexcept { return *impl_; }
+
+ private:
+  explicit Engine(std::unique_ptr<Impl> impl) noexcept;
+  std::unique_ptr<Impl> impl_;
+};
+
+SY_API std::string_view version() noexcept;
+
+}  // namespace switchyard

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// Everything a C++ host needs.
+
+#include <switchyard/engine.hpp>
+#include <switchyard/result.hpp>
+#include <switchyard/tensor.hpp>
