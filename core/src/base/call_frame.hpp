@@ -27,7 +27,9 @@ class CallFrame {
     set(in_, inputs_, slot, view);
     in_[slot].flags |= SY_TENSOR_READ_ONLY;
   }
-  void output(std::size_t slot, const TensorView &view) noexcept { set(out_, outputs_, slot, view); }
+  void output(std::size_t slot, const TensorView &view) noexcept {
+    set(out_, outputs_, slot, view);
+  }
   /// `params` must outlive the frame's use.
   template <class P>
   void params(P &params) noexcept {

@@ -39,13 +39,15 @@ class KeyBuilder {
   }
   /// Two classes an octave: 0, 1, 2, 3, 4-5, 6-7, 8-11, ...
   KeyBuilder &size(std::int64_t n) noexcept { return add(size_class(n), 7); }
-  KeyBuilder &dtype(DType t) noexcept { return add(t.code, 3).add(std::bit_width(t.bits), 4); }
+  KeyBuilder &dtype(DType t) noexcept {
+    return add(t.code, 3).add(static_cast<std::uint64_t>(std::bit_width(t.bits)), 4);
+  }
   /// Present?, aligned to 64 bytes?, contiguous?
   KeyBuilder &layout(const sy_tensor *t) noexcept;
 
   static constexpr std::uint64_t size_class(std::int64_t n) noexcept {
     if (n <= 1) return n <= 0 ? 0 : 1;
-    const unsigned e = std::bit_width(static_cast<std::uint64_t>(n)) - 1;
+    const auto e = static_cast<unsigned>(std::bit_width(static_cast<std::uint64_t>(n))) - 1u;
     return 2 * e + ((static_cast<std::uint64_t>(n) >> (e - 1)) & 1);
   }
 

@@ -20,7 +20,7 @@ struct TensorSpec {
 
 struct Problem {
   std::string op;
-  Shape shape;                                     ///< reproduces it, together with `seed`
+  Shape shape;  ///< reproduces it, together with `seed`
   std::uint64_t seed = 0;
   std::vector<Tensor> inputs;                      ///< absent tensors = NULL slots
   std::vector<std::optional<TensorSpec>> outputs;  ///< nullopt = not wanted
