@@ -14,6 +14,7 @@ function(switchyard_add_plugin name)
     -Wl,--version-script=${SWITCHYARD_PLUGIN_CMAKE_DIR}/plugin.map)
   target_link_libraries(${name}_plugin PRIVATE Switchyard::plugin_headers)
   if(SWITCHYARD_PLUGIN_OUTPUT)
+    target_compile_definitions(${name}_plugin PRIVATE SWITCHYARD_VERSION="${PROJECT_VERSION}")
     set_target_properties(${name}_plugin PROPERTIES
       LIBRARY_OUTPUT_DIRECTORY ${SWITCHYARD_PLUGIN_OUTPUT})
     install(TARGETS ${name}_plugin COMPONENT plugins

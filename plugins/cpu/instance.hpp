@@ -7,7 +7,6 @@
 namespace switchyard::cpu {
 
 struct InstanceConfig {
-  const char *plugin_id;
   const KernelList *lists;
   uint32_t n_lists;
   Executor executor;
@@ -26,6 +25,10 @@ const sy_kernel *instance_kernel_at(const sy_instance *instance, uint32_t index)
 void serial_for(const Executor *self, uint64_t n, sy_task_fn fn, void *arg, uint32_t max_threads);
 /// Runs on the host's parallel_for.
 void host_for(const Executor *self, uint64_t n, sy_task_fn fn, void *arg, uint32_t max_threads);
+
+/// sy_plugin::create's answer to options in plugins that take none.
+int32_t refuse_options(const sy_option *const *options, uint32_t n_options,
+                       sy_error *error) noexcept;
 
 /// What this processor, its operating system and the host's "isa" setting allow.
 enum class Isa { none, avx2, avx512 };

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// The reference plugin's kernel lists: one source file per operation, plain loops.
+
+#include "kernel.hpp"
+
+namespace switchyard::reference {
+
+cpu::KernelList quantize_kernels() noexcept;
+cpu::KernelList dequantize_kernels() noexcept;
+
+}  // namespace switchyard::reference
