@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// The extension switchyard._core: one thin function per call of the C++ Engine. What users see, its
+// names, defaults and documentation, is the Python package around it.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <chrono>
+#include <switchyard/engine.hpp>
+
+#include "arrays.hpp"
+#include "config/options.hpp"
+#include "errors.hpp"
+
+namespace switchyard::python {
+namespace {
+
+using std::string;
+
+nb::tuple run_info(const RunInfo &info) {
+  return nb::make_tuple(info.backend, info.kernel, info.requested_backend, info.verified,
+                        info.fallback_reason, info.time_ms);
+}
+
+/// Runs `work` without the GIL. Errors are raised by the caller, who has it back.
+template <class F>
+auto unlocked(F &&work) {
+  nb::gil_scoped_release release;
+  return work();
+}
+
+/// Asks Python whether Ctrl-C was pressed: at most every 20 ms, because it takes the GIL.
+class Interrupt {
+ public:
+  bool operator()() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(20)) return true;
+    last_ = now;
+    nb::gil_scoped_acquire acquire;
+    return PyErr_CheckSignals() == 0;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+Engine make_engine(const string &preset, const string &config, int threads,
+                   const std::map<string, string> &pin, const std::optional<string> &policy,
+                   const std::optional<string> &cache_dir,
+                   const std::vector<string> &plugin_paths) {
+  Options options;
+  if (!config.empty()) {
+    options.preset = preset;
+    options = value(load_engine_config(config, options));
+  } else if (!preset.empty()) {
+    options = value(load_preset(preset));
+  }
+  value(apply_environment(options));
+  if (threads > 0) options.threads = threads;
+  for (const auto &[op, backend] : pin) options.pin[op] = backend;
+  if (policy) options.policy = value(parse_policy(*policy));
+  if (cache_dir) options.cache_dir = *cache_dir;
+  options.plugin_paths.insert(options.plugin_paths.end(), plugin_paths.begin(), plugin_paths.end());
+  return value(unlocked([&] { return Engine::create(std::move(options)); }));
+}
+
+nb::tuple quantize(Engine &engine, nb::handle x, const string &format, int group_size,
+                   const string &granularity, nb::handle codes, nb::handle scales,
+                   nb::handle biases) {
+  const Array in(x, "x", Access::read), codes_out(codes, "out", Access::write),
+      scales_out(scales, "out's scales", Access::write),
+      biases_out(biases, "out's biases", Access::write);
+  QuantizeOptions options;
+  options.format = format;
+  options.group_size = group_size;
+  options.granularity = granularity;
+  options.codes_out = codes_out.view();
+  options.scales_out = scales_out.view();
+  options.biases_out = biases_out.view();
+  Quantized q = value(unlocked([&] { return engine.quantize(in.view(), options); }));
+  const bool blocks = q.is_blocks();
+  return nb::make_tuple(codes_out.present() ? nb::borrow(codes) : to_numpy(std::move(q.codes)),
+                        scales_out.present() ? nb::borrow(scales) : to_numpy(std::move(q.scales)),
+                        biases_out.present() ? nb::borrow(biases) : to_numpy(std::move(q.biases)),
+                        blocks, q.format, q.group_size, q.granularity, to_tuple(q.shape),
+                        to_string(q.dtype), run_info(q.info));
+}
+
+/// An array of the caller as a tensor; the caller's Array keeps the memory alive.
+Tensor borrowed(const Array &array) {
+  return array.present() ? Tensor::adopt(array.view(), nullptr) : Tensor();
+}
+
+nb::tuple dequantize(Engine &engine, nb::handle codes, nb::handle scales, nb::handle biases,
+                     const string &format, int group_size, const string &granularity,
+                     const std::vector<std::int64_t> &shape, const string &dtype, nb::handle out) {
+  const Array codes_in(codes, "codes", Access::read), scales_in(scales, "scales", Access::read),
+      biases_in(biases, "biases", Access::read), target(out, "out", Access::write);
+  Quantized q;
+  q.format = format;
+  q.group_size = group_size;
+  q.granularity = granularity;
+  q.shape = shape;
+  q.dtype = value(parse_dtype(dtype));
+  q.codes = borrowed(codes_in);
+  q.scales = borrowed(scales_in);
+  q.biases = borrowed(biases_in);
+  RunInfo info;
+  Tensor y = value(unlocked([&] { return engine.dequantize(q, target.view(), &info); }));
+  return nb::make_tuple(target.present() ? nb::borrow(out) : to_numpy(std::move(y)),
+                        run_info(info));
+}
+
+nb::tuple kmeans(Engine &engine, nb::handle x, std::int64_t k, const string &init,
+                 nb::handle init_centroids, int n_init, int max_iter, double tol,
+                 std::uint64_t seed, nb::handle sample_weight, bool int8) {
+  const Array in(x, "x", Access::read), start(init_centroids, "init", Access::read),
+      weight(sample_weight, "sample_weight", Access::read);
+  KMeansOptions options;
+  options.k = k;
+  options.init = init;
+  options.init_centroids = start.view();
+  options.n_init = n_init;
+  options.max_iter = max_iter;
+  options.tol = tol;
+  options.seed = seed;
+  options.sample_weight = weight.view();
+  options.int8 = int8;
+  options.progress = [interrupt = Interrupt()](double) mutable { return interrupt(); };
+  auto fit = unlocked([&] { return engine.kmeans(in.view(), options); });
+  if (PyErr_Occurred()) throw nb::python_error();  // KeyboardInterrupt, or a handler's own
+  KMeansResult r = value(std::move(fit));
+  if (r.cancelled) raise(ErrorCode::cancelled, "the fit was cancelled");
+  return nb::make_tuple(to_numpy(std::move(r.labels)), to_numpy(std::move(r.centroids)), r.inertia,
+                        r.n_iter, to_numpy(std::move(r.counts)), r.converged, r.empty_clusters,
+                        run_info(r.info));
+}
+
+nb::tuple attention(Engine &engine, nb::handle q, nb::handle k, nb::handle v, int causal,
+                    std::optional<std::int64_t> window, float softcap, nb::handle mask, float scale,
+                    nb::handle sinks, bool return_lse, nb::handle out) {
+  const Array q_in(q, "q", Access::read), k_in(k, "k", Access::read), v_in(v, "v", Access::read),
+      mask_in(mask, "mask", Access::read), sinks_in(sinks, "sinks", Access::read),
+      target(out, "out", Access::write);
+  AttentionOptions options;
+  options.causal = static_cast<sy_causal>(causal);
+  options.window = window;
+  options.softcap = softcap;
+  options.mask = mask_in.view();
+  options.scale = scale;
+  options.sinks = sinks_in.view();
+  options.return_lse = return_lse;
+  options.out = target.view();
+  AttentionResult r = value(
+      unlocked([&] { return engine.attention(q_in.view(), k_in.view(), v_in.view(), options); }));
+  const string dtype = to_string(r.out.present() ? r.out.dtype() : q_in.view().dtype());
+  return nb::make_tuple(target.present() ? nb::borrow(out) : to_numpy(std::move(r.out)),
+                        to_numpy(std::move(r.lse)), dtype, run_info(r.info));
+}
+
+nb::dict summary(const BackendMetrics &m) {
+  nb::dict d;
+  d["count"] = m.count;
+  d["timed_count"] = m.timed_count;
+  d["fallbacks"] = m.fallbacks;
+  d["total_time_ms"] = m.total_ms;
+  d["avg_time_ms"] = m.mean_ms;
+  d["p50_ms"] = m.p50_ms;
+  d["p95_ms"] = m.p95_ms;
+  d["bytes"] = m.bytes;
+  d["flops"] = m.flops;
+  return d;
+}
+
+nb::dict summaries(const std::map<string, BackendMetrics> &backends) {
+  nb::dict d;
+  for (const auto &[name, m] : backends) d[name.c_str()] = summary(m);
+  return d;
+}
+
+nb::dict metrics(const Engine &engine) {
+  const Metrics m = engine.metrics();
+  nb::dict by_op, reasons, d;
+  for (const auto &[op, backends] : m.by_op) by_op[op.c_str()] = summaries(backends);
+  for (const auto &[reason, count] : m.fallback_reasons) reasons[reason.c_str()] = count;
+  d["total_operations"] = m.total_operations;
+  d["backend_summary"] = summaries(m.backends);
+  d["by_op"] = by_op;
+  d["fallback_reasons"] = reasons;
+  d["exploration_ms"] = m.exploration_ms;
+  d["dispatch_ns"] = m.dispatch_ns;
+  return d;
+}
+
+nb::list recommend(const Engine &engine) {
+  nb::list list;
+  for (const Recommendation &r : engine.recommend()) {
+    nb::dict d;
+    d["what"] = r.what;
+    d["evidence"] = r.evidence;
+    if (r.expected_gain > 0)
+      d["expected_gain"] = r.expected_gain;
+    else
+      d["expected_gain"] = nb::none();
+    list.append(d);
+  }
+  return list;
+}
+
+nb::list plugins(const Engine &engine) {
+  nb::list list;
+  for (const PluginInfo &p : engine.plugins()) {
+    nb::dict d;
+    d["id"] = p.id;
+    d["version"] = p.version;
+    d["path"] = p.path;
+    d["status"] = p.status;
+    d["reason"] = p.reason;
+    d["instances"] = p.instances;
+    d["devices"] = p.devices;
+    d["kernels"] = p.kernels;
+    list.append(d);
+  }
+  return list;
+}
+
+string explain(Engine &engine, const string &op, const string &shape) {
+  return value(unlocked([&] { return engine.explain(op, shape); })).json();
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  const std::string_view text = version();
+  m.attr("version") = nb::str(text.data(), text.size());
+  nb::class_<Engine>(m, "Engine")
+      .def("__init__",
+           [](Engine *self, const string &preset, const string &config, int threads,
+              const std::map<string, string> &pin, const std::optional<string> &policy,
+              const std::optional<string> &cache_dir, const std::vector<string> &plugin_paths) {
+             new (self)
+                 Engine(make_engine(preset, config, threads, pin, policy, cache_dir, plugin_paths));
+           })
+      .def("quantize", &quantize)
+      .def("dequantize", &dequantize)
+      .def("kmeans", &kmeans)
+      .def("attention", &attention)
+      .def("explain", &explain)
+      .def("metrics", &metrics)
+      .def("recommend", &recommend)
+      .def("plugins", &plugins)
+      .def("search_log", &Engine::search_log)
+      .def("threads", &Engine::threads);
+}
+
+}  // namespace switchyard::python

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Switchyard routes compute calls to the backend measured fastest and verified right.
+
+    import numpy as np
+    import switchyard as sy
+
+    engine = sy.Engine()
+    fit = engine.kmeans(np.random.default_rng(0).random((10000, 16), np.float32), 8)
+    fit.labels, fit.centroids, fit.inertia
+
+Arrays come from NumPy, torch or anything else with DLPack, and are read where they are. torch in,
+torch out; otherwise NumPy. See `Engine` for the calls and `Error` for what they raise.
+"""
+
+from ._core import version as __version__
+from ._engine import Engine
+from ._errors import Error, InputError
+from ._results import KMeansResult, Quantized, RunInfo, last_run
+
+__all__ = [
+    "Engine",
+    "Error",
+    "InputError",
+    "KMeansResult",
+    "Quantized",
+    "RunInfo",
+    "__version__",
+    "last_run",
+]

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Sequence
+from typing import Any
+
+version: str
+
+class Engine:
+    def __init__(
+        self,
+        preset: str,
+        config: str,
+        threads: int,
+        pin: dict[str, str],
+        policy: str | None,
+        cache_dir: str | None,
+        plugin_paths: Sequence[str],
+        /,
+    ) -> None: ...
+    def quantize(
+        self,
+        x: Any,
+        format: str,
+        group_size: int,
+        granularity: str,
+        codes_out: Any,
+        scales_out: Any,
+        biases_out: Any,
+        /,
+    ) -> tuple[Any, Any, Any, bool, str, int, str, tuple[int, ...], str, tuple]: ...
+    def dequantize(
+        self,
+        codes: Any,
+        scales: Any,
+        biases: Any,
+        format: str,
+        group_size: int,
+        granularity: str,
+        shape: Sequence[int],
+        dtype: str,
+        out: Any,
+        /,
+    ) -> tuple[Any, tuple]: ...
+    def kmeans(
+        self,
+        x: Any,
+        k: int,
+        init: str,
+        init_centroids: Any,
+        n_init: int,
+        max_iter: int,
+        tol: float,
+        seed: int,
+        sample_weight: Any,
+        int8: bool,
+        /,
+    ) -> tuple[Any, Any, float, int, Any, bool, int, tuple]: ...
+    def attention(
+        self,
+        q: Any,
+        k: Any,
+        v: Any,
+        causal: int,
+        window: int | None,
+        softcap: float,
+        mask: Any,
+        scale: float,
+        sinks: Any,
+        return_lse: bool,
+        out: Any,
+        /,
+    ) -> tuple[Any, Any, str, tuple]: ...
+    def explain(self, op: str, shape: str, /) -> str: ...
+    def metrics(self) -> dict[str, Any]: ...
+    def recommend(self) -> list[dict[str, Any]]: ...
+    def plugins(self) -> list[dict[str, Any]]: ...
+    def search_log(self) -> list[str]: ...
+    def threads(self) -> int: ...

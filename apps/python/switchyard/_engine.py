@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Engine: names, defaults and documentation around switchyard._core."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import os
+from pathlib import Path
+from typing import Any
+
+from . import _arrays, _core
+from ._errors import InputError
+from ._results import KMeansResult, Quantized, remember
+
+_PACKAGE = Path(__file__).absolute().parent
+
+# sy_causal of the C interface. True means bottom-right: queries are the last positions.
+_CAUSAL = {False: 0, True: 2, "none": 0, "top_left": 1, "bottom_right": 2}
+
+
+class _Default(str):
+    """A default that can be told from the same text given by the caller."""
+
+    __slots__ = ()
+
+
+_ADAPTIVE = _Default("adaptive")
+
+
+def _integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} must be an integer, not {value!r}", "invalid_argument") from None
+    if not low <= number <= high:
+        raise InputError(f"{name} must be in {low}..{high}, not {number}", "invalid_argument")
+    return number
+
+
+def _real(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number, not {value!r}", "invalid_argument") from None
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a string, not {value!r}", "invalid_argument")
+    return value
+
+
+class Engine:
+    """Routes calls to verified, measured backends. Thread-safe; the GIL is released while it works.
+
+    Arrays are read where they are, whatever their strides: NumPy arrays, torch tensors, and
+    whatever else has DLPack or the buffer protocol, in host memory. Results are torch tensors where
+    the first argument is one, otherwise NumPy arrays that own their memory.
+
+    Args:
+        preset: "development", "production-cpu", "speed", ...; None for the defaults.
+        config: path of a YAML file with an `engine:` section; it overrides the preset.
+        threads: most threads a call may use; None for what affinity and cgroup allow.
+        pin: operation -> backend, such as {"kmeans": "avx512"}. A pinned operation never falls
+            back. "*" pins all; "kmeans" pins "kmeans.step" and "kmeans.assign".
+        policy: "adaptive", "benchmark", "thresholds", "fixed" or "frozen".
+        cache_dir: where verdicts and timings are kept; None for the user's cache directory, "" to
+            keep nothing on disk.
+
+    Arguments given here outrank the environment (SWITCHYARD_BACKEND, ...), that outranks `config`,
+    and that the preset.
+
+    Raises:
+        InputError: unknown preset, policy or option; a bad YAML file, with file, line and column.
+        Error: "io" for an unreadable file, "backend" for an unknown or unavailable pinned backend.
+    """
+
+    def __init__(
+        self,
+        preset: str | None = None,
+        config: str | os.PathLike[str] | None = None,
+        threads: int | None = None,
+        pin: dict[str, str] | None = None,
+        policy: str = _ADAPTIVE,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if pin is not None and not isinstance(pin, dict):
+            raise InputError("pin must be a dict of operation -> backend", "invalid_argument")
+        pins = {_text("pin", op): _text("pin", name) for op, name in (pin or {}).items()}
+        # A preset or file decides the policy unless the caller names one.
+        chosen = None if policy is _ADAPTIVE else _text("policy", policy)
+        self._core = _core.Engine(
+            "" if preset is None else _text("preset", preset),
+            "" if config is None else os.fspath(config),
+            0 if threads is None else _integer("threads", threads, 1),
+            pins,
+            chosen,
+            None if cache_dir is None else os.fspath(cache_dir),
+            [str(_PACKAGE / "plugins")],
+        )
+
+    def quantize(
+        self,
+        x: Any,
+        format: str,
+        *,
+        group_size: int | None = None,
+        granularity: str = "tensor",
+        out: Any = None,
+    ) -> Quantized:
+        """Quantises x [..., K] (float32, float16 or bfloat16), byte-exact with the format's owner.
+
+        Args:
+            x: finite values; the last dimension contiguous, leading ones with any stride.
+            format: "q4_0", "q8_0", "tq2_0" (blocks along K), "mlx_affine4", "mlx_affine8" (groups
+                along K) or "ternary"; any case.
+            group_size: 32, 64 or 128 for the MLX formats (default 64); 32 to 256 for "ternary" with
+                granularity "group".
+            granularity: one scale per "tensor", "row" or "group"; "ternary" only.
+            out: contiguous arrays to write to: the blocks or codes, a sequence (codes, scales,
+                biases), or a Quantized of an equal call. They are the arrays of the result.
+
+        Returns:
+            Quantized, with `.blocks` or `.codes`, `.scales`, `.biases` (None where absent),
+            `.format` and `.shape`.
+
+        Raises:
+            InputError: "shape" (K is no multiple of the block), "dtype", "nonfinite" or "overflow"
+                (`.index` names the first such value), "usage" (unknown format or option).
+        """
+        codes, scales, biases = _outputs(out)
+        torch_out = _arrays.is_torch(x)
+        bf16 = _arrays.is_bf16(x)
+        format = _text("format", format)
+        if format.lower().startswith("mlx_affine") and scales is None:
+            _arrays.check_bf16_output(bf16, torch_out)
+        codes_r, scales_r, biases_r, is_blocks, name, group, gran, shape, dtype, info = (
+            self._core.quantize(
+                x,
+                format,
+                0 if group_size is None else _integer("group_size", group_size, 1),
+                _text("granularity", granularity),
+                codes,
+                scales,
+                biases,
+            )
+        )
+        scale_dtype = dtype if biases_r is not None else "f32"
+        if codes is None:
+            codes_r = _arrays.wrap(codes_r, "", torch_out)
+        if scales is None:
+            scales_r = _arrays.wrap(scales_r, scale_dtype, torch_out)
+        if biases is None:
+            biases_r = _arrays.wrap(biases_r, scale_dtype, torch_out)
+        return Quantized(
+            name,
+            shape,
+            blocks=codes_r if is_blocks else None,
+            codes=None if is_blocks else codes_r,
+            scales=scales_r,
+            biases=biases_r,
+            dtype=dtype,
+            group_size=group,
+            granularity=gran,
+            info=remember(info),
+        )
+
+    def dequantize(self, q: Quantized, *, out: Any = None) -> Any:
+        """The values of q, in its original shape and dtype, or written to `out`.
+
+        Args:
+            q: from `quantize`, or a Quantized made from stored arrays.
+            out: array of q's shape, float32, float16 or bfloat16, last dimension contiguous; its
+                dtype decides the rounding.
+
+        Returns:
+            The new array, or `out`.
+
+        Raises:
+            InputError: "shape" or "dtype" where the arrays of q do not fit its format and shape,
+                "usage" for an unknown format.
+        """
+        if not isinstance(q, Quantized):
+            raise InputError(
+                f"q must be a Quantized, not {type(q).__name__}; build one from stored arrays with "
+                "switchyard.Quantized(format, shape, ...)",
+                "invalid_argument",
+            )
+        codes = q.blocks if q.blocks is not None else q.codes
+        torch_out = _arrays.is_torch(codes)
+        if out is None:
+            _arrays.check_bf16_output(q.dtype == "bf16", torch_out)
+        y, info = self._core.dequantize(
+            codes,
+            q.scales,
+            q.biases,
+            _text("q.format", q.format),
+            _integer("q.group_size", q.group_size, 0),
+            _text("q.granularity", q.granularity),
+            [_integer("q.shape", n, 0, 2**63 - 1) for n in q.shape],
+            _text("q.dtype", q.dtype),
+            out,
+        )
+        remember(info)
+        return y if out is not None else _arrays.wrap(y, q.dtype, torch_out)
+
+    def kmeans(
+        self,
+        x: Any,
+        k: int,
+        *,
+        init: Any = "k-means++",
+        n_init: int = 1,
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        seed: int = 0,
+        sample_weight: Any = None,
+        int8: bool = False,
+    ) -> KMeansResult:
+        """Lloyd's k-means; equal results, bit for bit, from every backend and thread count.
+
+        Ctrl-C stops a fit within a moment and raises KeyboardInterrupt.
+
+        Args:
+            x: float32 [n, d], finite.
+            k: clusters, 1 <= k <= n.
+            init: "k-means++", "random", or the first centroids, float32 [k, d].
+            n_init: fits from different starts; the lowest inertia wins.
+            max_iter: most centroid updates of a fit.
+            tol: stop when the centroids' squared movement is at most tol times the mean variance
+                of the columns; 0 stops only when no label changes.
+            seed: of the random numbers, 0 <= seed < 2**64.
+            sample_weight: float32 [n], >= 0, not all zero; None for equal weights.
+            int8: distances on int8-rounded data (a different, coarser result).
+
+        Returns:
+            KMeansResult, with `.labels` int32 [n], `.centroids` float32 [k, d], `.inertia`,
+            `.n_iter`, `.counts` int64 [k] and `.converged`.
+
+        Raises:
+            InputError: "shape", "dtype", "nonfinite", or an argument out of its range (k > n).
+        """
+        start = None
+        if not isinstance(init, str):
+            init, start = "given", init
+        torch_out = _arrays.is_torch(x)
+        labels, centroids, inertia, n_iter, counts, converged, empty, info = self._core.kmeans(
+            x,
+            _integer("k", k, -(2**63), 2**63 - 1),
+            init,
+            start,
+            _integer("n_init", n_init),
+            _integer("max_iter", max_iter),
+            _real("tol", tol),
+            _integer("seed", seed, 0, 2**64 - 1),
+            sample_weight,
+            bool(int8),
+        )
+        return KMeansResult(
+            labels=_arrays.wrap(labels, "", torch_out),
+            centroids=_arrays.wrap(centroids, "", torch_out),
+            inertia=inertia,
+            n_iter=n_iter,
+            counts=_arrays.wrap(counts, "", torch_out),
+            converged=converged,
+            empty_clusters=empty,
+            info=remember(info),
+        )
+
+    def attention(
+        self,
+        q: Any,
+        k: Any,
+        v: Any,
+        *,
+        causal: bool | str = False,
+        window: int | None = None,
+        softcap: float | None = None,
+        mask: Any = None,
+        scale: float | None = None,
+        sinks: Any = None,
+        return_lse: bool = False,
+        out: Any = None,
+    ) -> Any:
+        """softmax(scale * q k^T) v per head, with grouped key-value heads.
+
+        Args:
+            q: [batch, heads, length, head_dim], float32, float16 or bfloat16; any strides.
+            k: [batch, kv_heads, keys, head_dim], q's dtype; heads a multiple of kv_heads.
+            v: [batch, kv_heads, keys, value_dim], q's dtype.
+            causal: True or "bottom_right": the queries are the last positions of the keys;
+                "top_left": query i sees keys 0..i (torch's is_causal); False: all keys.
+            window: each query sees this many keys up to and including its own position.
+            softcap: scores become softcap * tanh(score / softcap); > 0.
+            mask: bool (True = attend) or float to add, broadcast from the right to
+                [batch, heads, length, keys].
+            scale: of the scores; None for 1 / sqrt(head_dim).
+            sinks: float32 [heads], an extra score per head that takes weight but has no value.
+            return_lse: also return the natural log of each row's sum of exponentials.
+            out: array of [batch, heads, length, value_dim] and q's dtype to write to; any
+                non-overlapping strides. Needed for bfloat16 results outside torch and ml_dtypes.
+
+        Returns:
+            The output [batch, heads, length, value_dim] in q's dtype (or `out`); with return_lse a
+            pair (output, lse float32 [batch, heads, length]). A row that sees no key is 0.
+
+        Raises:
+            InputError: "shape", "dtype", or an argument out of its range.
+        """
+        torch_out = _arrays.is_torch(q)
+        result = out
+        if out is None:
+            if torch_out:
+                result = _arrays.attention_out(q, v)
+            else:
+                _arrays.check_bf16_output(_arrays.is_bf16(q), torch_out)
+        if not isinstance(causal, (bool, str)) or causal not in _CAUSAL:
+            raise InputError(
+                f"causal must be False, True, 'top_left' or 'bottom_right', not {causal!r}",
+                "invalid_argument",
+            )
+        o, lse, dtype, info = self._core.attention(
+            q,
+            k,
+            v,
+            _CAUSAL[causal],
+            None if window is None else _integer("window", window, 1, 2**62),
+            0.0 if softcap is None else _positive("softcap", softcap),
+            mask,
+            math.nan if scale is None else _finite("scale", scale),
+            sinks,
+            bool(return_lse),
+            result,
+        )
+        remember(info)
+        if result is None:
+            o = _arrays.wrap(o, dtype, torch_out)
+        return (o, _arrays.wrap(lse, "", torch_out)) if return_lse else o
+
+    def explain(self, op: str, **shape: Any) -> dict[str, Any]:
+        """Every candidate for a described call and why one is chosen; measures nothing.
+
+        Args:
+            op: "quantize", "dequantize", "kmeans.step", "kmeans.assign" or "attention".
+            **shape: the description, as in explain("kmeans.step", n=100000, d=128, k=1024).
+
+        Returns:
+            dict with op, shape, policy, chosen, rule, store, reproducer and candidates (a list of
+            kernel, backend, supported, reason, verified, estimate and measured times).
+
+        Raises:
+            InputError: "usage" for an unknown operation or an item it does not have.
+        """
+        items = (f"{name}={_item(value)}" for name, value in shape.items())
+        return json.loads(self._core.explain(_text("op", op), ",".join(items)))
+
+    def metrics(self) -> dict[str, Any]:
+        """Counts and times since the engine was made.
+
+        Returns:
+            dict with total_operations, backend_summary[name] {count, timed_count, fallbacks,
+            total_time_ms, avg_time_ms, p50_ms, p95_ms, bytes, flops}, by_op[op][name] (the same),
+            fallback_reasons, exploration_ms and dispatch_ns.
+        """
+        return self._core.metrics()
+
+    def recommend(self) -> list[dict[str, Any]]:
+        """What to enable, build or change next: dicts of what, evidence and expected_gain (times
+        faster; None where nothing was measured)."""
+        return self._core.recommend()
+
+    def plugins(self) -> list[dict[str, Any]]:
+        """The plugins as the loader saw them: dicts of id, version, path, status, reason,
+        instances, devices and kernels."""
+        return self._core.plugins()
+
+    @property
+    def threads(self) -> int:
+        """The most threads a call may use."""
+        return self._core.threads()
+
+
+def _positive(name: str, value: Any) -> float:
+    number = _finite(name, value)
+    if number <= 0:
+        raise InputError(f"{name} must be above 0, not {value!r}", "invalid_argument")
+    return number
+
+
+def _finite(name: str, value: Any) -> float:
+    number = _real(name, value)
+    if not math.isfinite(number):
+        raise InputError(f"{name} must be finite, not {value!r}", "invalid_argument")
+    return number
+
+
+def _item(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value)
+
+
+def _outputs(out: Any) -> tuple[Any, Any, Any]:
+    if out is None:
+        return None, None, None
+    if isinstance(out, Quantized):
+        return (out.codes if out.blocks is None else out.blocks), out.scales, out.biases
+    if isinstance(out, (tuple, list)):
+        if not 1 <= len(out) <= 3:
+            raise InputError("out must hold one to three arrays", "invalid_argument")
+        return (*out, None, None)[:3]
+    return out, None, None
