@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/strided.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <vector>
