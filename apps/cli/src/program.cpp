@@ -8,7 +8,8 @@ namespace {
 
 void add_common(CLI::App &app, Common &c) {
   const char *group = "Common options";
-  app.add_option("--backend", c.backend, "Use this backend only; never falls back to another choice")
+  app.add_option("--backend", c.backend,
+                 "Use this backend only; never falls back to another choice")
       ->type_name("NAME")
       ->group(group);
   app.add_option("--require-backend", c.require_backend,
@@ -45,11 +46,7 @@ CLI::App *add_command(Program &program, CLI::App *parent, const std::string &nam
   CLI::App *command = (parent ? *parent : program.app).add_subcommand(name, description);
   if (!run) return command;  // a group of commands
   add_common(*command, program.common);
-  const std::string hint = parent ? parent->get_name() + " " + name : name;
-  command->callback([&program, run = std::move(run), hint] {
-    program.action = run;
-    program.usage_hint = hint;
-  });
+  command->callback([&program, run = std::move(run)] { program.action = run; });
   return command;
 }
 
@@ -103,9 +100,8 @@ void print_error(const Error &error, bool json) {
 }
 
 void print_result(const Common &common, const Json &document, const std::string &text) {
-  std::string out = common.json
-                        ? document.dump(2, ' ', false, Json::error_handler_t::replace)
-                        : text;
+  std::string out =
+      common.json ? document.dump(2, ' ', false, Json::error_handler_t::replace) : text;
   if (out.empty() || out.back() != '\n') out += '\n';
   std::fwrite(out.data(), 1, out.size(), stdout);
   std::fflush(stdout);

@@ -31,7 +31,6 @@ struct Program {
   CLI::App app{"Routes compute calls to the backend measured fastest and verified right."};
   Common common;
   std::function<Outcome()> action;  ///< of the command on the command line
-  std::string usage_hint;           ///< words after "switchyard " that name that command
 };
 
 /// Adds a command under `parent` (null = the program) with the common options.

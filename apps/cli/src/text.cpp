@@ -49,8 +49,8 @@ std::string Table::text(std::string_view indent) const {
     std::string line(indent);
     for (std::size_t i = 0; i < row.size() && i < width.size(); ++i) {
       const bool right = i < align_.size() && align_[i] == 'r';
-      line += right ? fmt::format("{:>{}}", row[i], width[i])
-                    : fmt::format("{:<{}}", row[i], width[i]);
+      line +=
+          right ? fmt::format("{:>{}}", row[i], width[i]) : fmt::format("{:<{}}", row[i], width[i]);
       line += "  ";
     }
     line.erase(line.find_last_not_of(' ') + 1);

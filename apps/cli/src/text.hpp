@@ -9,8 +9,8 @@
 
 namespace switchyard::cli {
 
-std::string duration(double ms);      ///< "1.23 ms", "45.6 us", "2.1 s"
-std::string byte_size(double bytes);  ///< "1.5 MiB"
+std::string duration(double ms);          ///< "1.23 ms", "45.6 us", "2.1 s"
+std::string byte_size(double bytes);      ///< "1.5 MiB"
 std::string times_faster(double factor);  ///< "12.3x", or "-" for 0
 
 /// "verified against the reference", "verified earlier ...", "NOT verified".

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shapes.hpp"
+
+#include <array>
+#include <cmath>
+
+#include "base/call_frame.hpp"
+#include "base/suggest.hpp"
+#include "op/op_spec.hpp"
+#include "ops/quantize_formats.hpp"
+
+namespace switchyard::cli {
+namespace {
+
+/// Parameters with the format's defaults filled in; nullopt if they make no sense.
+std::optional<sy_quantize_params> quantize_params(const QuantizeOptions &options) {
+  auto format = parse_quant_format(options.format);
+  auto granularity = parse_granularity(options.granularity);
+  auto rule = parse_scale_rule(options.scale);
+  if (!format || !granularity || !rule) return std::nullopt;
+  sy_quantize_params params{};
+  params.struct_size = sizeof(params);
+  params.format = (*format)->id;
+  params.granularity = *granularity;
+  params.scale_rule = *rule;
+  const auto sizes = (*format)->group_sizes;
+  const bool grouped =
+      (*format)->family == QuantFamily::affine || *granularity == SY_GRANULARITY_GROUP;
+  if (options.group_size > 0)
+    params.group_size = static_cast<std::uint32_t>(options.group_size);
+  else if (grouped && !sizes.empty())
+    params.group_size = static_cast<std::uint32_t>(sizes.front());
+  return params;
+}
+
+TensorView planned(const QuantArray &array) {
+  return TensorView(static_cast<void *>(nullptr), array.dtype, array.shape());
+}
+
+OpShape describe(const OpSpec &spec, CallFrame &frame) {
+  return {std::string(spec.id()), spec.describe(frame.call())};
+}
+
+/// A call over the arrays that belong to values of this shape and dtype.
+std::optional<OpShape> describe_quantized(const OpSpec &spec, const TensorView &values,
+                                          const QuantizeOptions &options) {
+  auto params = quantize_params(options);
+  if (!params) return std::nullopt;
+  auto layout = quant_layout(*params, values.shape(), values.dtype());
+  if (!layout) return std::nullopt;
+  const bool forward = spec.id() == SY_OP_QUANTIZE;
+  CallFrame frame(forward ? std::uint32_t{SY_QUANTIZE_INPUTS} : SY_DEQUANTIZE_INPUTS,
+                  forward ? std::uint32_t{SY_QUANTIZE_OUTPUTS} : SY_DEQUANTIZE_OUTPUTS);
+  const auto place = [&](std::size_t slot, const TensorView &view) {
+    forward ? frame.output(slot, view) : frame.input(slot, view);
+  };
+  place(SY_QUANTIZE_OUT_CODES, planned(layout->codes));
+  if (layout->scales) place(SY_QUANTIZE_OUT_SCALES, planned(*layout->scales));
+  if (layout->biases) place(SY_QUANTIZE_OUT_BIASES, planned(*layout->biases));
+  if (forward)
+    frame.input(SY_QUANTIZE_IN_X, values);
+  else
+    frame.output(SY_DEQUANTIZE_OUT_Y, values);
+  frame.params(*params);
+  return describe(spec, frame);
+}
+
+}  // namespace
+
+std::string canonical_op(const std::string &op) { return op == "kmeans" ? "kmeans.step" : op; }
+
+Result<OpShape> parse_op_shape(const std::string &op, const std::vector<std::string> &words,
+                               const Common &common) {
+  OpShape out{canonical_op(op), {}};
+  if (auto index = find_op(out.op); !index) return tl::unexpected(index.error());
+  std::string text;
+  for (const std::string &word : words) text += (text.empty() ? "" : ",") + word;
+  auto shape = Shape::parse(text);
+  if (!shape) return tl::unexpected(shape.error());
+  out.shape = std::move(*shape);
+  if (!common.dtype.empty()) out.shape.set("dtype", common.dtype);
+  return out;
+}
+
+OpShape describe_quantize(const TensorView &x, const QuantizeOptions &options) {
+  return describe_quantized(quantize_spec(), x, options).value_or(OpShape{SY_OP_QUANTIZE, {}});
+}
+
+OpShape describe_dequantize(const Quantized &q) {
+  QuantizeOptions options;
+  options.format = q.format;
+  options.group_size = q.group_size;
+  options.granularity = q.granularity;
+  const TensorView values(static_cast<void *>(nullptr), q.dtype, q.shape);
+  return describe_quantized(dequantize_spec(), values, options)
+      .value_or(OpShape{SY_OP_DEQUANTIZE, {}});
+}
+
+OpShape describe_kmeans(const TensorView &x, const KMeansOptions &options) {
+  Shape shape;
+  shape.set("n", x.dim(0)).set("d", x.dim(1)).set("k", options.k);
+  return {SY_OP_KMEANS_STEP, shape};
+}
+
+OpShape describe_attention(const TensorView &q, const TensorView &k, const TensorView &v,
+                           const AttentionOptions &options) {
+  CallFrame frame(SY_ATTENTION_INPUTS, SY_ATTENTION_OUTPUTS);
+  frame.input(SY_ATTENTION_IN_Q, q);
+  frame.input(SY_ATTENTION_IN_K, k);
+  frame.input(SY_ATTENTION_IN_V, v);
+  TensorView mask = options.mask;
+  if (mask.present()) {
+    const std::array<std::int64_t, 4> target{q.dim(0), q.dim(1), q.dim(2), k.dim(2)};
+    const std::array<std::int64_t, 4> broadcast{0, 0, 0, 1};
+    mask = TensorView(options.mask.data(), options.mask.dtype(), target, broadcast);
+    frame.input(SY_ATTENTION_IN_MASK, mask);
+  }
+  frame.input(SY_ATTENTION_IN_SINKS, options.sinks);
+  const std::array<std::int64_t, 4> out{q.dim(0), q.dim(1), q.dim(2), v.dim(3)};
+  frame.output(SY_ATTENTION_OUT_O, TensorView(static_cast<void *>(nullptr), q.dtype(), out));
+  sy_attention_params params{};
+  params.causal = options.causal;
+  params.scale =
+      std::isnan(options.scale) ? 1.0f / std::sqrt(static_cast<float>(q.dim(3))) : options.scale;
+  params.softcap = options.softcap;
+  params.window_left = options.window ? *options.window - 1 : options.window_left;
+  params.window_right = options.window ? -1 : options.window_right;
+  frame.params(params);
+  return describe(attention_spec(), frame);
+}
+
+std::string why(Engine &engine, const OpShape &shape) {
+  auto explanation = engine.explain(shape.op, shape.shape.text());
+  return explanation ? explanation->rule : std::string();
+}
+
+}  // namespace switchyard::cli
