@@ -49,8 +49,7 @@ class Interrupt {
 
 Engine make_engine(const string &preset, const string &config, int threads,
                    const std::map<string, string> &pin, const std::optional<string> &policy,
-                   const std::optional<string> &cache_dir,
-                   const std::vector<string> &plugin_paths) {
+                   const std::optional<string> &cache_dir) {
   Options options;
   if (!config.empty()) {
     options.preset = preset;
@@ -63,7 +62,6 @@ Engine make_engine(const string &preset, const string &config, int threads,
   for (const auto &[op, backend] : pin) options.pin[op] = backend;
   if (policy) options.policy = value(parse_policy(*policy));
   if (cache_dir) options.cache_dir = *cache_dir;
-  options.plugin_paths.insert(options.plugin_paths.end(), plugin_paths.begin(), plugin_paths.end());
   return value(unlocked([&] { return Engine::create(std::move(options)); }));
 }
 
@@ -231,18 +229,26 @@ string explain(Engine &engine, const string &op, const string &shape) {
   return value(unlocked([&] { return engine.explain(op, shape); })).json();
 }
 
+/// How the core sees an array: (address of the first element, shape, strides, dtype). For tests.
+nb::tuple view_of(nb::handle x) {
+  const Array array(x, "x", Access::read);
+  const TensorView &view = array.view();
+  return nb::make_tuple(reinterpret_cast<std::uintptr_t>(view.data()), to_tuple(view.shape()),
+                        to_tuple(view.strides()), to_string(view.dtype()));
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
   const std::string_view text = version();
   m.attr("version") = nb::str(text.data(), text.size());
+  m.def("view_of", &view_of);
   nb::class_<Engine>(m, "Engine")
       .def("__init__",
            [](Engine *self, const string &preset, const string &config, int threads,
               const std::map<string, string> &pin, const std::optional<string> &policy,
-              const std::optional<string> &cache_dir, const std::vector<string> &plugin_paths) {
-             new (self)
-                 Engine(make_engine(preset, config, threads, pin, policy, cache_dir, plugin_paths));
+              const std::optional<string> &cache_dir) {
+             new (self) Engine(make_engine(preset, config, threads, pin, policy, cache_dir));
            })
       .def("quantize", &quantize)
       .def("dequantize", &dequantize)

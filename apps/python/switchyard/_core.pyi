@@ -4,6 +4,8 @@ from typing import Any
 
 version: str
 
+def view_of(x: Any, /) -> tuple[int, tuple[int, ...], tuple[int, ...], str]: ...
+
 class Engine:
     def __init__(
         self,
@@ -13,7 +15,6 @@ class Engine:
         pin: dict[str, str],
         policy: str | None,
         cache_dir: str | None,
-        plugin_paths: Sequence[str],
         /,
     ) -> None: ...
     def quantize(

@@ -7,14 +7,11 @@ import json
 import math
 import operator
 import os
-from pathlib import Path
 from typing import Any
 
 from . import _arrays, _core
 from ._errors import InputError
 from ._results import KMeansResult, Quantized, remember
-
-_PACKAGE = Path(__file__).absolute().parent
 
 # sy_causal of the C interface. True means bottom-right: queries are the last positions.
 _CAUSAL = {False: 0, True: 2, "none": 0, "top_left": 1, "bottom_right": 2}
@@ -98,7 +95,6 @@ class Engine:
             pins,
             chosen,
             None if cache_dir is None else os.fspath(cache_dir),
-            [str(_PACKAGE / "plugins")],
         )
 
     def quantize(
