@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// The check a kernel passes before it may see caller data: generated problems of the call's shape
+/// class against the reference, with canaries, unchanged inputs and the OpSpec's comparison.
+
+#include <span>
+
+#include "registry/candidate.hpp"
+
+namespace switchyard {
+
+struct GateResult {
+  int checks = 0;       ///< problems run and compared; zero is a failure
+  std::string failure;  ///< "" = passed; else what went wrong, with the shape that shows it
+};
+
+/// Runs `candidate` on one problem and compares with `reference`. "" or what is wrong.
+/// nullopt when the candidate does not support the problem (not a failure).
+std::optional<std::string> check_problem(const OpSpec &op, const Candidate &candidate,
+                                         const Candidate &reference, const Problem &problem,
+                                         std::uint32_t threads);
+
+GateResult run_gate(const OpSpec &op, const Candidate &candidate, const Candidate &reference,
+                    std::span<const Shape> shapes, std::uint64_t seed, std::uint32_t threads);
+
+/// Seed of all gates: verdicts are about the same problems everywhere.
+inline constexpr std::uint64_t kGateSeed = 0x53776974636879ull;
+
+}  // namespace switchyard

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/client.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "host/host.hpp"
+#include "machine/machine.hpp"
+
+extern char **environ;
+
+namespace switchyard {
+namespace {
+
+constexpr std::size_t kMaxOutput = 1 << 20;
+
+class Fd {
+ public:
+  explicit Fd(int fd = -1) : fd_(fd) {}
+  Fd(const Fd &) = delete;
+  Fd &operator=(const Fd &) = delete;
+  ~Fd() { reset(); }
+  void reset(int fd = -1) {
+    if (fd_ >= 0) close(fd_);
+    fd_ = fd;
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+/// Collects output until the worker and all who share its pipe are done, or the deadline.
+bool collect(int pipe, int pidfd, std::uint64_t deadline_ns, std::string &output) {
+  bool open = true, alive = true;
+  char buffer[4096];
+  while (open || alive) {
+    const std::uint64_t now = now_ns();
+    if (now >= deadline_ns) return false;
+    pollfd fds[2] = {{open ? pipe : -1, POLLIN, 0}, {alive ? pidfd : -1, POLLIN, 0}};
+    const auto wait_ms = static_cast<int>((deadline_ns - now) / 1'000'000 + 1);
+    // Once the worker itself has ended, whatever it left running may not keep us waiting.
+    if (poll(fds, 2, alive ? wait_ms : 0) < 0 && errno != EINTR) return false;
+    if ((fds[0].revents & (POLLIN | POLLHUP)) != 0) {
+      const ssize_t got = read(pipe, buffer, sizeof(buffer));
+      if (got <= 0)
+        open = false;
+      else if (output.size() < kMaxOutput)
+        output.append(buffer, static_cast<std::size_t>(got));
+    } else if (!alive) {
+      open = false;
+    }
+    if ((fds[1].revents & POLLIN) != 0) alive = false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms) {
+  const auto program = find_worker();
+  if (!program)
+    return fail(ErrorCode::backend,
+                "the program switchyard-worker is missing, so plugins that were never seen before "
+                "cannot be tried safely");
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0)
+    return fail(ErrorCode::backend, fmt::format("no pipe for the worker: {}", strerror(errno)));
+  Fd reading(ends[0]), writing(ends[1]);
+
+  std::vector<char *> argv{const_cast<char *>(program->c_str())};
+  for (const std::string &a : arguments) argv.push_back(const_cast<char *>(a.c_str()));
+  argv.push_back(nullptr);
+
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawnattr_init(&attributes);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, writing.get(), 1);
+  posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+  sigset_t none, all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  pid_t pid = -1;
+  const int error =
+      posix_spawn(&pid, program->c_str(), &actions, &attributes, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0)
+    return fail(ErrorCode::backend,
+                fmt::format("{} cannot be started: {}", *program, strerror(error)));
+  writing.reset();
+
+  const Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  WorkerRun run;
+  const std::uint64_t deadline = now_ns() + std::uint64_t{deadline_ms} * 1'000'000;
+  const bool in_time = collect(reading.get(), pidfd.get(), deadline, run.output);
+  kill(-pid, SIGKILL);  // the group: also what a plugin may have started
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (!in_time)
+    run.failure = fmt::format("hung; it was ended after {} ms", deadline_ms);
+  else if (WIFSIGNALED(status)) {
+    run.illegal_instruction = WTERMSIG(status) == SIGILL;
+    run.failure = run.illegal_instruction
+                      ? "needs an instruction set that this machine lacks (SIGILL)"
+                      : fmt::format("crashed (SIG{})", sigabbrev_np(WTERMSIG(status)));
+  } else if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+    run.failure = fmt::format("ended the process with exit status {}", WEXITSTATUS(status));
+  return run;
+}
+
+}  // namespace switchyard
