@@ -78,7 +78,7 @@ struct QuantizeOptions {
   std::string scale = "default";  ///< default | absmax | absmean | floor | rceil
   std::string nonfinite = "error";     ///< error | saturate
   /// Caller-owned output arrays; absent ones are allocated.
-  TensorView codes_out, scales_out, biases_out;
+  TensorView codes_out{}, scales_out{}, biases_out{};
 };
 
 struct Quantized {
