@@ -5,6 +5,7 @@
 
 #include "cancel.hpp"
 #include "limits.hpp"
+#include "machine/machine.hpp"
 #include "machine_report.hpp"
 #include "session.hpp"
 #include "text.hpp"
@@ -32,19 +33,19 @@ Outcome run(bool limits, const Common &common) {
   if (auto ok = check_common(common); !ok) return tl::unexpected(ok.error());
   auto engine = make_engine(common);
   if (!engine) return tl::unexpected(engine.error());
-  const Machine machine = read_machine();
+  const MachineReport machine = read_machine();
   Json doc = document("info");
   doc["version"] = std::string(version());
   doc["machine"] = machine_json(machine);
   doc["threads"] = engine->threads();
-  doc["cache_dir"] = cache_directory(engine->options());
+  doc["cache_dir"] = resolve_cache_dir(engine->options().cache_dir);
   doc["backends"] = backend_names(*engine);
   doc["plugins"] = plugins_json(*engine);
   doc["search_log"] = engine->search_log();
 
   std::string text = fmt::format("switchyard {}\n", version()) + machine_text(machine);
   text += fmt::format("threads  {} for each call\n", engine->threads());
-  const std::string cache = cache_directory(engine->options());
+  const std::string cache = resolve_cache_dir(engine->options().cache_dir);
   text += fmt::format("cache    {}\n\nbackends\n", cache.empty() ? "none" : cache);
   text += backends_text(*engine);
   text += "\npaths tried for plugins\n";

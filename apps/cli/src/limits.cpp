@@ -65,7 +65,7 @@ double bandwidth(bool copy, std::size_t bytes, int threads) {
 
 }  // namespace
 
-std::vector<Limit> measure_limits(const Machine &machine, int threads) {
+std::vector<Limit> measure_limits(const MachineReport &machine, int threads) {
   std::vector<std::pair<std::string, std::uint64_t>> sets;
   std::uint64_t largest = 0;
   for (const auto &[name, bytes] : machine.caches) {

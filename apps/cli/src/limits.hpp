@@ -15,7 +15,7 @@ struct Limit {
 };
 
 /// Takes a few seconds.
-std::vector<Limit> measure_limits(const Machine &machine, int threads);
+std::vector<Limit> measure_limits(const MachineReport &machine, int threads);
 Json limits_json(const std::vector<Limit> &limits);
 std::string limits_text(const std::vector<Limit> &limits);
 

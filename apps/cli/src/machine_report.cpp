@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sched.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "machine/machine.hpp"
 #include "text.hpp"
 
 namespace switchyard::cli {
@@ -36,7 +36,7 @@ std::uint64_t to_bytes(const std::string &text) {
   return value;
 }
 
-void read_cpuinfo(Machine &m) {
+void read_flags(MachineReport &m) {
   constexpr const char *interesting[] = {
       "sse4_2",      "avx",      "f16c",     "fma",        "avx2",        "avx_vnni",
       "avx512f",     "avx512bw", "avx512vl", "avx512vbmi", "avx512_vnni", "avx512_bf16",
@@ -47,7 +47,6 @@ void read_cpuinfo(Machine &m) {
     if (colon == std::string::npos) continue;
     const std::string name = line.substr(0, line.find_last_not_of(" \t", colon - 1) + 1);
     const std::string value = colon + 2 <= line.size() ? line.substr(colon + 2) : "";
-    if (name == "model name" && m.cpu.empty()) m.cpu = value;
     if ((name == "flags" || name == "Features") && m.isa.empty()) {
       std::istringstream words(value);
       for (std::string word; words >> word;)
@@ -56,17 +55,12 @@ void read_cpuinfo(Machine &m) {
   }
 }
 
-void read_cgroup(Machine &m) {
-  std::istringstream quota(first_line("/sys/fs/cgroup/cpu.max"));
-  std::string limit;
-  double period = 0;
-  if (quota >> limit >> period && limit != "max" && period > 0)
-    m.cgroup_cpus = std::strtod(limit.c_str(), nullptr) / period;
+void read_cgroup_memory(MachineReport &m) {
   const std::string memory = first_line("/sys/fs/cgroup/memory.max");
   if (!memory.empty() && memory != "max") m.cgroup_memory = to_bytes(memory);
 }
 
-void read_caches(Machine &m) {
+void read_caches(MachineReport &m) {
   for (int i = 0; i < 8; ++i) {
     const fs::path dir = fmt::format("/sys/devices/system/cpu/cpu0/cache/index{}", i);
     const std::string level = first_line(dir / "level"), type = first_line(dir / "type");
@@ -78,24 +72,25 @@ void read_caches(Machine &m) {
 
 }  // namespace
 
-Machine read_machine() {
-  Machine m;
+MachineReport read_machine() {
+  MachineReport m;
   utsname names;
   if (uname(&names) == 0)
     m.os = fmt::format("{} {} {}", names.sysname, names.release, names.machine);
-  m.cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  m.allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : m.cores;
+  const switchyard::Machine &known = machine();
+  m.cpu = known.cpu;
+  m.cores = known.logical_cpus;
+  m.allowed = known.allowed_cpus;
+  m.cgroup_cpus = known.cgroup_cpus;
   m.memory = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
              static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-  read_cpuinfo(m);
-  read_cgroup(m);
+  read_flags(m);
+  read_cgroup_memory(m);
   read_caches(m);
   return m;
 }
 
-Json machine_json(const Machine &m) {
+Json machine_json(const MachineReport &m) {
   Json doc;
   doc["cpu"] = m.cpu;
   doc["os"] = m.os;
@@ -110,7 +105,7 @@ Json machine_json(const Machine &m) {
   return doc;
 }
 
-std::string machine_text(const Machine &m) {
+std::string machine_text(const MachineReport &m) {
   std::string text = fmt::format("cpu      {}\n", m.cpu.empty() ? "unknown" : m.cpu);
   text += fmt::format("cores    {} online, {} allowed here{}\n", m.cores, m.allowed,
                       m.cgroup_cpus > 0
@@ -147,15 +142,6 @@ Json plugins_json(const Engine &engine) {
     list.push_back(std::move(entry));
   }
   return list;
-}
-
-std::string cache_directory(const Options &options) {
-  if (options.cache_dir) return *options.cache_dir;
-  if (const char *xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && *xdg == '/')
-    return std::string(xdg) + "/switchyard";
-  if (const char *home = std::getenv("HOME"); home != nullptr && *home == '/')
-    return std::string(home) + "/.cache/switchyard";
-  return {};
 }
 
 std::vector<std::string> openmp_runtimes() {

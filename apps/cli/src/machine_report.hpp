@@ -9,7 +9,7 @@
 
 namespace switchyard::cli {
 
-struct Machine {
+struct MachineReport {
   std::string cpu;                  ///< model name
   std::string os;                   ///< "Linux 6.1.0"
   int cores = 0;                    ///< logical, online
@@ -22,14 +22,11 @@ struct Machine {
 };
 
 /// Reads /proc and /sys; what cannot be read stays empty or 0.
-Machine read_machine();
-Json machine_json(const Machine &machine);
-std::string machine_text(const Machine &machine);
+MachineReport read_machine();
+Json machine_json(const MachineReport &machine);
+std::string machine_text(const MachineReport &machine);
 
 Json plugins_json(const Engine &engine);
-
-/// Where the engine keeps what it learns; "" = nowhere.
-std::string cache_directory(const Options &options);
 
 /// OpenMP runtimes mapped into this process; more than one is a defect.
 std::vector<std::string> openmp_runtimes();

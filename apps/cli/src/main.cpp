@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program `switchyard`: parses the command line, runs one command, turns errors into exit codes.
+// The program `switchyard`: parses the command line, runs one command, turns errors into exit
+// codes.
 #include <fmt/format.h>
 
 #include <exception>
@@ -43,8 +44,8 @@ std::optional<Error> check_command(const CLI::App &app, const std::vector<std::s
     if (i >= words.size() || words[i].starts_with("-")) {
       if (i < words.size() && (words[i] == "-h" || words[i] == "--help" || words[i] == "--version"))
         return std::nullopt;
-      return usage_error(fmt::format("'switchyard {}' needs a command first: {}", group,
-                                     fmt::join(known, ", ")));
+      return usage_error(
+          fmt::format("'switchyard {}' needs a command first: {}", group, fmt::join(known, ", ")));
     }
     const CLI::App *next = named_command(*at, {words[i]});
     if (next == at)

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// switchyard metrics FILE: shows what `run --metrics FILE` wrote.
+#include <fmt/format.h>
+
+#include "io/file.hpp"
+#include "session.hpp"
+#include "text.hpp"
+
+namespace switchyard::cli {
+namespace {
+
+constexpr std::uint64_t kMostBytes = 64u << 20;
+
+double number(const Json &object, const char *key) {
+  const auto at = object.find(key);
+  return at != object.end() && at->is_number() ? at->get<double>() : 0;
+}
+
+void add_rows(Table &table, const std::string &op, const Json &backends) {
+  for (const auto &[name, m] : backends.items()) {
+    if (!m.is_object()) continue;
+    const double total = number(m, "total_time_ms");
+    table.add({op, name, fmt::format("{:.0f}", number(m, "count")), duration(total),
+               duration(number(m, "avg_time_ms")), duration(number(m, "p50_ms")),
+               duration(number(m, "p95_ms")),
+               total > 0 ? fmt::format("{:.3g}", number(m, "bytes") / total / 1e6) : "-",
+               total > 0 ? fmt::format("{:.3g}", number(m, "flops") / total / 1e6) : "-",
+               fmt::format("{:.0f}", number(m, "fallbacks"))});
+  }
+}
+
+Outcome run(const std::string &path, const Common &common) {
+  if (auto ok = check_common(common); !ok) return tl::unexpected(ok.error());
+  auto content = read_text_file(path, kMostBytes);
+  if (!content) return tl::unexpected(content.error());
+  const Json metrics = Json::parse(*content, nullptr, false);
+  const bool known = metrics.is_object() && metrics.contains("total_operations") &&
+                     metrics.contains("backend_summary") && metrics["backend_summary"].is_object();
+  if (!known) return file_error(path, "this is not a metrics file of `switchyard run --metrics`");
+
+  Json doc = document("metrics");
+  doc["file"] = path;
+  doc["metrics"] = metrics;
+  std::string text = fmt::format("{:.0f} operations\n\n", number(metrics, "total_operations"));
+  Table table(
+      {"op", "backend", "calls", "total", "mean", "p50", "p95", "GB/s", "GFLOP/s", "fallbacks"},
+      "llrrrrrrrr");
+  if (const auto by_op = metrics.find("by_op"); by_op != metrics.end() && by_op->is_object()) {
+    for (const auto &[op, backends] : by_op->items()) add_rows(table, op, backends);
+  }
+  add_rows(table, "all", metrics["backend_summary"]);
+  text += table.text();
+  text += fmt::format("\nexploring took {}; a decided call costs {:.0f} ns\n",
+                      duration(number(metrics, "exploration_ms")), number(metrics, "dispatch_ns"));
+  print_result(common, doc, text);
+  return 0;
+}
+
+}  // namespace
+
+void add_metrics(Program &program) {
+  auto path = std::make_shared<std::string>();
+  CLI::App *app = add_command(program, nullptr, "metrics", "Show a metrics file of `run --metrics`",
+                              [path, &program] { return run(*path, program.common); });
+  app->add_option("FILE", *path, "Written by `switchyard run --metrics FILE`")->required();
+}
+
+}  // namespace switchyard::cli
