@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/engine_schema.hpp"
+
+#include <array>
+#include <filesystem>
+
+#include "config/options.hpp"
+
+namespace switchyard::config {
+namespace {
+
+constexpr std::string_view kPolicies[] = {"adaptive", "benchmark", "thresholds", "fixed", "frozen"};
+constexpr std::string_view kNumerics[] = {"reproducible", "tolerant"};
+constexpr std::string_view kIsolations[] = {"off", "first_use", "always"};
+constexpr std::string_view kIsas[] = {"avx2", "avx512", "avx512_bf16", "amx"};
+constexpr std::string_view kLevels[] = {"debug", "info", "warning", "error", "off"};
+
+constexpr std::array kPreferenceFields = {
+    Field{.name = "backend",
+          .type = Type::text,
+          .doc = "instance (`opencl:0`) or plugin name",
+          .required = true},
+    Field{.name = "min_size",
+          .type = Type::integer,
+          .fallback = "0",
+          .doc = "taken only for calls of at least this many elements",
+          .low = 0},
+};
+constexpr Section kPreference{"preferences", kPreferenceFields};
+
+const std::array kEngineFields = {
+    Field{.name = "preset",
+          .type = Type::choice,
+          .doc = "the settings that the other keys here start from",
+          .choices = preset_names()},
+    Field{.name = "policy",
+          .type = Type::choice,
+          .fallback = "adaptive",
+          .doc =
+              "how a backend is chosen: `adaptive` measures while working, `benchmark` times every "
+              "candidate on first sight, `thresholds` follows `preferences`, `fixed` obeys `pin`, "
+              "`frozen` obeys what was tuned before",
+          .choices = kPolicies},
+    Field{.name = "numerics",
+          .type = Type::choice,
+          .fallback = "reproducible",
+          .doc = "`reproducible` never changes an operation's numerics class while tuning",
+          .choices = kNumerics},
+    Field{.name = "isolation",
+          .type = Type::choice,
+          .fallback = "first_use",
+          .doc = "when plugins are tried in a process of their own before they see data",
+          .choices = kIsolations},
+    Field{.name = "threads",
+          .type = Type::integer,
+          .fallback = "0",
+          .doc = "most threads a call may use; 0 = what cgroup, affinity and hardware allow",
+          .low = 0,
+          .high = 4096},
+    Field{.name = "pin",
+          .type = Type::text_map,
+          .doc = "operation (`kmeans`, `attention`, ..., `\"*\"` for all) to backend; a pinned "
+                 "backend is never exchanged"},
+    Field{.name = "strict",
+          .type = Type::boolean,
+          .fallback = "false",
+          .doc = "an error instead of another backend when the chosen one fails at run time"},
+    Field{.name = "preferences",
+          .type = Type::section_list,
+          .doc = "backends in order of preference, each from a minimum size on",
+          .section = &kPreference},
+    Field{.name = "plugins",
+          .type = Type::path_list,
+          .doc = "directories searched for plugins before the standard ones"},
+    Field{.name = "cache_dir",
+          .type = Type::text,
+          .fallback = "null",
+          .doc =
+              "directory of measurements and verdicts; absent = the XDG cache directory, `\"\"` = "
+              "keep nothing on disk"},
+    Field{.name = "isa",
+          .type = Type::choice,
+          .fallback = "null",
+          .doc = "the highest instruction set that may be used; absent = what the machine has",
+          .choices = kIsas},
+    Field{.name = "exploration_share",
+          .type = Type::number,
+          .fallback = "0.02",
+          .doc = "share of the run time that trying other candidates may cost",
+          .least = 0,
+          .most = 1},
+    Field{.name = "margin",
+          .type = Type::number,
+          .fallback = "0.05",
+          .doc = "a challenger must be faster by this share to replace the choice",
+          .least = 0,
+          .most = 1},
+    Field{
+        .name = "gate_timeout_ms",
+        .type = Type::integer,
+        .fallback = "200",
+        .doc = "milliseconds that a first call waits for verification before the reference answers",
+        .low = 0,
+        .high = 3'600'000},
+    Field{.name = "log_level",
+          .type = Type::choice,
+          .fallback = "warning",
+          .doc = "least severe messages that are logged",
+          .choices = kLevels},
+};
+const Section kEngine{"engine", kEngineFields};
+
+}  // namespace
+
+const Section &engine_section() noexcept { return kEngine; }
+
+std::string absolute_path(const std::string &path, const std::string &directory) {
+  return (std::filesystem::path(directory) / path).lexically_normal().string();
+}
+
+std::string directory_of(const std::string &path) {
+  std::error_code failure;
+  const auto absolute = std::filesystem::absolute(path, failure);
+  return failure ? std::string("/") : absolute.lexically_normal().parent_path().string();
+}
+
+void apply_engine(const View &view, const std::string &directory, Options &o) {
+  if (view.has("preset")) o.preset = view.text("preset");
+  // The choices are those that the parsers know.
+  if (view.has("policy")) o.policy = parse_policy(view.text("policy")).value_or(o.policy);
+  if (view.has("numerics")) o.numerics = parse_numerics(view.text("numerics")).value_or(o.numerics);
+  if (view.has("isolation"))
+    o.isolation = parse_isolation(view.text("isolation")).value_or(o.isolation);
+  if (view.has("threads")) o.threads = static_cast<int>(view.integer("threads"));
+  if (view.has("pin")) o.pin = view.map("pin");
+  if (view.has("strict")) o.strict = view.boolean("strict");
+  if (const Node *list = view.node("preferences")) {
+    o.preferences.clear();
+    for (const Node &item : list->items) {
+      const View preference(item, kPreference);
+      o.preferences.push_back({preference.text("backend"), preference.integer("min_size")});
+    }
+  }
+  if (view.has("plugins")) {
+    o.plugin_paths.clear();
+    for (const std::string &path : view.list("plugins"))
+      o.plugin_paths.push_back(absolute_path(path, directory));
+  }
+  if (view.has("cache_dir")) {
+    const std::string path = view.text("cache_dir");
+    o.cache_dir = path.empty() ? path : absolute_path(path, directory);
+  }
+  if (view.has("isa")) o.isa = view.text("isa");
+  if (view.has("exploration_share")) o.exploration_share = view.number("exploration_share");
+  if (view.has("margin")) o.margin = view.number("margin");
+  if (view.has("gate_timeout_ms"))
+    o.gate_timeout_ms = static_cast<std::uint32_t>(view.integer("gate_timeout_ms"));
+  if (view.has("log_level")) o.log_level = view.text("log_level");
+}
+
+Status check_root(const Document &document, const Section &root) {
+  // The version first: a later layout's keys would all be unknown.
+  const Entry *version = document.root().find(kVersionField.name);
+  if (version != nullptr && version->value.kind == Node::Kind::scalar &&
+      version->value.value != "1")
+    return document.error(version->value.place,
+                          "version " + version->value.value + " is not known; write 'version: 1'");
+  return check(document, document.root(), root);
+}
+
+Result<Options> engine_options(const Document &document, const Node *engine,
+                               const std::string &directory, const Options &base) {
+  Options options = base;
+  if (engine == nullptr) {
+    if (base.preset.empty()) return options;
+    return load_preset(base.preset);
+  }
+  const View view(*engine, kEngine);
+  const std::string preset = view.has("preset") ? view.text("preset") : base.preset;
+  if (!preset.empty()) {
+    auto loaded = load_preset(preset);
+    if (!loaded) return document.error(engine->place, loaded.error().message);
+    options = *std::move(loaded);
+  }
+  apply_engine(view, directory, options);
+  return options;
+}
+
+}  // namespace switchyard::config
