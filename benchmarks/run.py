@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks: Switchyard beside its peers in one process, and the cost of dispatch.
+
+    python benchmarks/run.py [quantize|kmeans|attention|dispatch]... [--json FILE] [--quick]
+
+docs/benchmarks.md says how the figures come about. Exit status: 0; 1 when answers disagree or a
+benchmark fails; 2 for bad usage or a missing module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import machine
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = Path(os.environ.get("SWITCHYARD_BUILD", ROOT / "build"))
+GROUPS = ("quantize", "kmeans", "attention", "dispatch")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("names", nargs="*", metavar="|".join(GROUPS), help="default: all")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too ('-': stdout)")
+    parser.add_argument("--quick", action="store_true", help="small cases, little time")
+    parser.add_argument("--threads", type=int, default=2, help="of every contender (2)")
+    parser.add_argument("--backend", help="pin every operation to this backend")
+    parser.add_argument("--policy", default="adaptive", help="of Switchyard's engine (adaptive)")
+    parser.add_argument("--seconds", type=float, help="to spend on each case (4; quick: 0.5)")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in GROUPS:
+            parser.error(f"unknown benchmark {name!r}; known: {', '.join(GROUPS)}")
+    if not 1 <= options.threads <= len(os.sched_getaffinity(0)):
+        parser.error("--threads must be between 1 and the number of processors")
+    return options
+
+
+def module():
+    if (BUILD / "python" / "switchyard").is_dir():
+        sys.path.insert(0, str(BUILD / "python"))
+    try:
+        return importlib.import_module("switchyard")
+    except ImportError as error:
+        sys.exit(
+            f"benchmarks: no switchyard module ({error}); build it with -DSWITCHYARD_PYTHON=ON in "
+            f"{BUILD}, or pip install ."
+        )
+
+
+def dispatch(options: argparse.Namespace) -> tuple[dict, bool]:
+    """The Google Benchmark program; its medians, and the overheads they give."""
+    program = BUILD / "bin" / "dispatch_bench"
+    if not program.exists():
+        print(f"dispatch: {program} is not built (-DSWITCHYARD_BENCHMARKS=ON)")
+        return {}, False
+    command = [
+        str(program),
+        "--benchmark_format=json",
+        f"--benchmark_repetitions={3 if options.quick else 9}",
+        f"--benchmark_min_time={0.02 if options.quick else 0.2}",
+        "--benchmark_enable_random_interleaving=true",
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        print(f"dispatch: {program.name} ended with status {done.returncode}")
+        return {}, False
+    runs: dict[str, list[float]] = {}
+    for entry in json.loads(done.stdout)["benchmarks"]:
+        if entry.get("error_occurred"):
+            print(f"dispatch: {entry['run_name']}: {entry['error_message']}")
+            return {}, False
+        if entry["run_type"] == "iteration":
+            runs.setdefault(entry["run_name"], []).append(entry["real_time"])
+    figures = {}
+    direct_min, direct_median = summary(runs["direct"])
+    print("dispatch: one q8_0 block (32 values), outputs given")
+    for name, times in runs.items():
+        low, median = summary(times)
+        figures[name] = {"min_ns": low, "median_ns": median}
+        line = f"  {name:<22} min {low:8.1f} ns   median {median:8.1f} ns"
+        if name != "direct":
+            figures[name]["over_direct_ns"] = median - direct_median
+            line += f"   over the kernel: {median - direct_median:.1f} ns by medians,"
+            line += f" {low - direct_min:.1f} ns by minima"
+        print(line)
+    return figures, True
+
+
+def summary(times: list[float]) -> tuple[float, float]:
+    times = sorted(times)
+    return times[0], times[len(times) // 2]
+
+
+def main() -> int:
+    options = arguments()
+    names = options.names or list(GROUPS)
+    cpus = machine.use_threads(options.threads)  # before NumPy, torch and the rest are imported
+    report: dict = {"schema_version": 1, "cases": []}
+    good = True
+    compared = [n for n in names if n != "dispatch"]
+    if compared:
+        sy = module()
+        from side_by_side import run_case, text_of
+
+        report["machine"] = machine.facts(options.threads, cpus)
+        for key, value in report["machine"].items():
+            print(f"{key}: {value}")
+        print(f"switchyard: {sy.__version__}, policy {options.policy}, pin {options.backend}\n")
+        engine = sy.Engine(
+            threads=options.threads,
+            policy=options.policy,
+            pin={"*": options.backend} if options.backend else None,
+            cache_dir="",
+        )
+        limits = machine.Limits(options.threads, 1 if options.quick else 3)
+        seconds = options.seconds or (0.5 if options.quick else 4.0)
+        for name in compared:
+            group = importlib.import_module(name)
+            for case in group.cases(engine, sy.last_run, options.quick):
+                result = run_case(
+                    case, limits, seconds=seconds, warm_up=0.2 if options.quick else 1.0
+                )
+                good = good and not result["disagreement"]
+                report["cases"].append(result)
+                print(text_of(result), flush=True)
+    if "dispatch" in names:
+        report["dispatch"], fine = dispatch(options)
+        good = good and fine
+    if options.json:
+        text = json.dumps(report, indent=2) + "\n"
+        if options.json == "-":
+            sys.stdout.write(text)
+        else:
+            Path(options.json).write_text(text)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

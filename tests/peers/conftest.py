@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Live oracles: the owners of the formats and algorithms, from PyPI (benchmarks/requirements.txt).
+
+The module under test is the build tree's (SWITCHYARD_BUILD, or build/), else the installed one.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("SWITCHYARD_BUILD", ROOT / "build"))
+
+if (BUILD / "python" / "switchyard").is_dir():
+    sys.path.insert(0, str(BUILD / "python"))
+elif importlib.util.find_spec("switchyard") is None:
+    raise pytest.UsageError(
+        f"no switchyard module: build it with -DSWITCHYARD_PYTHON=ON in {BUILD}, or pip install ."
+    )
+
+import switchyard as sy  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """The default engine; it keeps nothing on disk."""
+    return sy.Engine(cache_dir="")
+
+
+@pytest.fixture(scope="session", params=["reference", "avx2", "avx512", "openmp", "openblas"])
+def each_engine(request):
+    """An engine pinned to each backend that loads here, in turn."""
+    known = {name for p in sy.Engine(cache_dir="").plugins() for name in p["instances"]}
+    if request.param not in known:
+        pytest.skip(f"{request.param} does not load here")
+    return sy.Engine(pin={"*": request.param}, cache_dir="")
+
+
+@pytest.fixture()
+def rng():
+    return np.random.default_rng(20240607)
