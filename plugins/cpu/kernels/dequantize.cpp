@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// The dequantise kernels: one per format and element type of y.
+
+#include <switchyard/ops/quantize.h>
+
+#include "dequantize_codecs.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace {
+
+const uint8_t *input_bytes(const sy_call &call, int slot) {
+  return reinterpret_cast<const uint8_t *>(first_byte(*call.inputs[slot]));
+}
+
+/// decode(u, y) for every unit of `kUnit` values, wherever its row lies.
+template <class T, class Decode>
+int32_t decode_units(const Context &ctx, const sy_call &call, int64_t unit, sy_error *error,
+                     Decode decode) {
+  const Rows rows(*call.outputs[SY_DEQUANTIZE_OUT_Y]);
+  const int64_t units = rows.values() / unit;
+  const int64_t unit_bytes = unit * static_cast<int64_t>(sizeof(T));
+  const bool stream = static_cast<uint64_t>(units * unit_bytes) > kStreamBytes;
+  auto piece = [&](int64_t u0, int64_t u1) {
+    for_runs<T>(rows, unit, u0, u1, [&](T *y, int64_t u, int64_t n) {
+      write_units<8192>(reinterpret_cast<uint8_t *>(y), stream, unit_bytes, 0, n,
+                        [&](int64_t at, int64_t m, uint8_t *to) {
+                          decode(u + at, m, reinterpret_cast<T *>(to));
+                          return true;
+                        });
+      return true;
+    });
+    if (stream) hwy::FlushStream();
+  };
+  const int64_t align = unit == 1 ? 4096 : 1;
+  if (!for_units(ctx, call, units, unit_bytes, align, 0, 1, piece))
+    return failure(error, SY_E_CANCELLED, "cancelled");
+  return SY_OK;
+}
+
+template <class Codec, class T>
+int32_t dequantize_blocks(const KernelDef &, const Context &ctx, const sy_call &call,
+                          sy_error *error) {
+  const uint8_t *codes = input_bytes(call, SY_DEQUANTIZE_IN_CODES);
+  return decode_units<T>(ctx, call, Codec::kBlock, error, [=](int64_t u, int64_t n, T *y) {
+    for (int64_t i = 0; i < n; ++i)
+      Codec::decode(codes + (u + i) * Codec::kBytes, y + i * Codec::kBlock);
+  });
+}
+
+template <int kBits, class TS, class T>
+int32_t dequantize_affine_as(const Context &ctx, const sy_call &call, sy_error *error) {
+  const uint8_t *codes = input_bytes(call, SY_DEQUANTIZE_IN_CODES);
+  const auto *scales = reinterpret_cast<const TS *>(input_bytes(call, SY_DEQUANTIZE_IN_SCALES));
+  const auto *biases = reinterpret_cast<const TS *>(input_bytes(call, SY_DEQUANTIZE_IN_BIASES));
+  const int64_t group = static_cast<const sy_quantize_params *>(call.params)->group_size;
+  const int64_t bytes = group * kBits / 8;
+  return decode_units<T>(ctx, call, group, error, [=](int64_t u, int64_t n, T *y) {
+    for (int64_t i = 0; i < n; ++i)
+      decode_affine<kBits, TS>(codes + (u + i) * bytes, group, load_scalar(scales + u + i),
+                               load_scalar(biases + u + i), y + i * group);
+  });
+}
+
+template <int kBits, class T>
+int32_t dequantize_affine(const KernelDef &, const Context &ctx, const sy_call &call,
+                          sy_error *error) {
+  const sy_dtype type = call.inputs[SY_DEQUANTIZE_IN_SCALES]->dtype;
+  if (type.bits == 32) return dequantize_affine_as<kBits, float, T>(ctx, call, error);
+  if (type.code == SY_TYPE_BFLOAT)
+    return dequantize_affine_as<kBits, bfloat16_t, T>(ctx, call, error);
+  return dequantize_affine_as<kBits, float16_t, T>(ctx, call, error);
+}
+
+template <class T>
+int32_t dequantize_ternary(const KernelDef &, const Context &ctx, const sy_call &call,
+                           sy_error *error) {
+  const auto &params = *static_cast<const sy_quantize_params *>(call.params);
+  const sy_tensor &y = *call.outputs[SY_DEQUANTIZE_OUT_Y];
+  const uint8_t *codes = input_bytes(call, SY_DEQUANTIZE_IN_CODES);
+  const auto *scales = reinterpret_cast<const float *>(input_bytes(call, SY_DEQUANTIZE_IN_SCALES));
+  int64_t per_scale = INT64_MAX;
+  if (params.granularity == SY_GRANULARITY_ROW) per_scale = y.shape[y.rank - 1];
+  if (params.granularity == SY_GRANULARITY_GROUP) per_scale = params.group_size;
+  return decode_units<T>(ctx, call, 1, error, [=](int64_t first, int64_t n, T *out) {
+    for (int64_t i = 0; i < n;) {
+      const int64_t scale = (first + i) / per_scale;
+      const int64_t left = per_scale - (first + i) % per_scale;
+      const int64_t m = left < n - i ? left : n - i;
+      decode_ternary(codes + first + i, m, scales[scale], out + i);
+      i += m;
+    }
+  });
+}
+
+int32_t supports(const KernelDef &self, const Context &, const sy_call &call, sy_error *reason) {
+  return check_quant_call(*static_cast<const QuantKernel *>(self.data), call,
+                          *call.outputs[SY_DEQUANTIZE_OUT_Y], reason);
+}
+
+uint64_t estimate(const KernelDef &self, const Context &ctx, const sy_call &call) {
+  return estimate_ns(*static_cast<const QuantKernel *>(self.data), ctx, call,
+                     *call.outputs[SY_DEQUANTIZE_OUT_Y]);
+}
+
+using RunFn = int32_t (*)(const KernelDef &, const Context &, const sy_call &, sy_error *);
+
+constexpr KernelDef kernel(const char *name, const QuantKernel *data, RunFn run) {
+  return {SY_OP_DEQUANTIZE,
+          name,
+          "exact",
+          SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC,
+          data,
+          supports,
+          estimate,
+          nullptr,
+          run,
+          nullptr,
+          nullptr};
+}
+
+struct Types {
+  QuantKernel f32, f16, bf16;
+};
+constexpr Types types(sy_quant_format format, float f32, float f16, float bf16) {
+  return {{format, SY_TYPE_FLOAT, 32, f32},
+          {format, SY_TYPE_FLOAT, 16, f16},
+          {format, SY_TYPE_BFLOAT, 16, bf16}};
+}
+constexpr Types kQ4_0 = types(SY_QUANT_Q4_0, 30, 15, 10);
+constexpr Types kQ8_0 = types(SY_QUANT_Q8_0, 30, 15, 10);
+constexpr Types kTQ2_0 = types(SY_QUANT_TQ2_0, 30, 15, 10);
+constexpr Types kAffine4 = types(SY_QUANT_MLX_AFFINE4, 30, 12, 8);
+constexpr Types kAffine8 = types(SY_QUANT_MLX_AFFINE8, 30, 12, 8);
+constexpr Types kTernary = types(SY_QUANT_TERNARY, 30, 15, 10);
+
+constexpr KernelDef kKernels[] = {
+    kernel("dequantize.q4_0_f32.block", &kQ4_0.f32, dequantize_blocks<DecodeQ4_0, float>),
+    kernel("dequantize.q4_0_f16.block", &kQ4_0.f16, dequantize_blocks<DecodeQ4_0, float16_t>),
+    kernel("dequantize.q4_0_bf16.block", &kQ4_0.bf16, dequantize_blocks<DecodeQ4_0, bfloat16_t>),
+    kernel("dequantize.q8_0_f32.block", &kQ8_0.f32, dequantize_blocks<DecodeQ8_0, float>),
+    kernel("dequantize.q8_0_f16.block", &kQ8_0.f16, dequantize_blocks<DecodeQ8_0, float16_t>),
+    kernel("dequantize.q8_0_bf16.block", &kQ8_0.bf16, dequantize_blocks<DecodeQ8_0, bfloat16_t>),
+    kernel("dequantize.tq2_0_f32.block", &kTQ2_0.f32, dequantize_blocks<DecodeTQ2_0, float>),
+    kernel("dequantize.tq2_0_f16.block", &kTQ2_0.f16, dequantize_blocks<DecodeTQ2_0, float16_t>),
+    kernel("dequantize.tq2_0_bf16.block", &kTQ2_0.bf16, dequantize_blocks<DecodeTQ2_0, bfloat16_t>),
+    kernel("dequantize.mlx_affine4_f32.group", &kAffine4.f32, dequantize_affine<4, float>),
+    kernel("dequantize.mlx_affine4_f16.group", &kAffine4.f16, dequantize_affine<4, float16_t>),
+    kernel("dequantize.mlx_affine4_bf16.group", &kAffine4.bf16, dequantize_affine<4, bfloat16_t>),
+    kernel("dequantize.mlx_affine8_f32.group", &kAffine8.f32, dequantize_affine<8, float>),
+    kernel("dequantize.mlx_affine8_f16.group", &kAffine8.f16, dequantize_affine<8, float16_t>),
+    kernel("dequantize.mlx_affine8_bf16.group", &kAffine8.bf16, dequantize_affine<8, bfloat16_t>),
+    kernel("dequantize.ternary_f32.scale", &kTernary.f32, dequantize_ternary<float>),
+    kernel("dequantize.ternary_f16.scale", &kTernary.f16, dequantize_ternary<float16_t>),
+    kernel("dequantize.ternary_bf16.scale", &kTernary.bf16, dequantize_ternary<bfloat16_t>),
+};
+
+}  // namespace
+
+KernelList dequantize_kernels() noexcept {
+  return {kKernels, sizeof(kKernels) / sizeof(kKernels[0])};
+}
+
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu

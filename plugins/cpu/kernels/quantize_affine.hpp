@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// MLX affine: a scale and a bias per group, codes as a bitstream with the low bits first.
+
+#include "quantize_blocks.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+
+/// Scale and bias of a group from its extremes, in f32 as the owner's CPU code computes them.
+struct AffineScale {
+  float scale, bias;
+};
+
+HWY_INLINE AffineScale affine_scale(float min, float max, float top) {
+  const float wide = (max - min) / top;
+  const float s = wide > 1e-7f ? wide : 1e-7f;
+  const bool low_edge = float_of(bits_of(min) & 0x7FFFFFFFu) > float_of(bits_of(max) & 0x7FFFFFFFu);
+  const float edge = low_edge ? min : max;
+  const float signed_scale = low_edge ? s : -s;
+  // |edge / s| is at most top or, for tiny groups, about 2^-1: far inside the magic's range.
+  const float q0 = (edge / signed_scale + kMagic) - kMagic;
+  return q0 != 0.0f ? AffineScale{edge / q0, edge} : AffineScale{signed_scale, 0.0f};
+}
+
+template <int kBits, int kGroup, class T, class TOut>
+HWY_INLINE Encoded encode_affine(const T *x, uint8_t *codes, TOut *scale, TOut *bias) {
+  const DF df;
+  const DU du;
+  constexpr float kTop = static_cast<float>((1 << kBits) - 1);
+  VF min = load_f32(x), max = min;
+  VU magnitude = magnitude_bits(min);
+  for (int i = kLanes; i < kGroup; i += kLanes) {
+    const VF v = load_f32(x + i);
+    min = hn::Min(min, v);
+    max = hn::Max(max, v);
+    magnitude = hn::Max(magnitude, magnitude_bits(v));
+  }
+  if (HWY_UNLIKELY(!hn::AllFalse(du, hn::Gt(magnitude, hn::Set(du, kInfBits - 1)))))
+    return Encoded::nonfinite;
+  const float low = hn::GetLane(hn::MinOfLanes(df, min));
+  const float high = hn::GetLane(hn::MaxOfLanes(df, max));
+  if ((bits_of(high - low) & 0x7FFFFFFFu) >= kInfBits) return Encoded::overflow;
+  const AffineScale a = affine_scale(low, high, kTop);
+  const VF s = hn::Set(df, a.scale), b = hn::Set(df, a.bias);
+  for (int i = 0; i < kGroup; i += kLanes) {
+    VF q = hn::Div(hn::Sub(load_f32(x + i), b), s);
+    q = hn::Min(hn::Max(q, hn::Zero(df)), hn::Set(df, kTop));
+    const VU bits = hn::BitCast(du, hn::Add(q, hn::Set(df, kMagic)));
+    if constexpr (kBits == 8) {
+      store_bytes(bits, codes + i);
+    } else {
+      static_assert(kBits == 4);
+      // Two neighbours make a byte: they share a 64-bit lane.
+      const hn::Repartition<uint64_t, DF> d64;
+      const auto pair = hn::BitCast(d64, hn::And(bits, hn::Set(du, 15u)));
+      store_pair_bytes(hn::BitCast(du, hn::Or(pair, hn::ShiftRight<28>(pair))), codes + i / 2);
+    }
+  }
+  store_scalar(a.scale, scale);
+  store_scalar(a.bias, bias);
+  return Encoded::ok;
+}
+
+inline constexpr const char *kRangeOverflow =
+    "the range of a group does not fit f32 (index names the group's first value); scale the input "
+    "down";
+
+/// A group that holds NaN or Inf.
+template <int kBits, int kGroup, class T>
+[[gnu::noinline]] Encoded encode_affine_saturated(const T *x, uint8_t *codes, T *scale, T *bias) {
+  float buf[kGroup];
+  gather_f32(x, kGroup, true, buf);
+  return encode_affine<kBits, kGroup>(buf, codes, scale, bias);
+}
+
+template <int kBits, int kGroup, class T>
+int32_t quantize_affine_groups(const Context &ctx, const sy_call &call, sy_error *error) {
+  constexpr int64_t kBytes = kGroup * kBits / 8;
+  const auto &params = *static_cast<const sy_quantize_params *>(call.params);
+  const Rows rows(*call.inputs[SY_QUANTIZE_IN_X]);
+  auto *out = reinterpret_cast<uint8_t *>(first_byte(*call.outputs[SY_QUANTIZE_OUT_CODES]));
+  T *scales = reinterpret_cast<T *>(first_byte(*call.outputs[SY_QUANTIZE_OUT_SCALES]));
+  T *biases = reinterpret_cast<T *>(first_byte(*call.outputs[SY_QUANTIZE_OUT_BIASES]));
+  const bool saturate = params.nonfinite == SY_NONFINITE_SATURATE;
+  const int64_t groups = rows.values() / kGroup;
+  const bool stream = static_cast<uint64_t>(groups * kBytes) > kStreamBytes;
+  FirstError first;
+  auto piece = [&](int64_t u0, int64_t u1) {
+    if (first.before(u0 * kGroup)) return;
+    for_runs<const T>(rows, kGroup, u0, u1, [&](const T *p, int64_t u, int64_t n) {
+      bool good = true;
+      write_units<4096>(out, stream, kBytes, u, n, [&](int64_t at, int64_t m, uint8_t *to) {
+        for (int64_t g = 0; g < m; ++g, to += kBytes) {
+          const int64_t group = u + at + g;
+          const T *x = p + (at + g) * kGroup;
+          Encoded result = encode_affine<kBits, kGroup>(x, to, scales + group, biases + group);
+          if (HWY_LIKELY(result == Encoded::ok)) continue;
+          if (result == Encoded::nonfinite && saturate)
+            result = encode_affine_saturated<kBits, kGroup>(x, to, scales + group, biases + group);
+          if (result == Encoded::ok) continue;
+          if (result == Encoded::overflow)
+            first.report(group * kGroup, true);
+          else
+            first.report(group * kGroup + first_nonfinite(x, kGroup), false);
+          good = false;
+          return false;
+        }
+        return true;
+      });
+      return good;
+    });
+    if (stream) hwy::FlushStream();
+  };
+  if (!for_units(ctx, call, groups, kGroup * static_cast<int64_t>(sizeof(T)), 1, 0, 1, piece))
+    return cancelled(error);
+  return first.status(error, kRangeOverflow);
+}
+
+template <int kBits, class T>
+int32_t quantize_affine(const KernelDef &, const Context &ctx, const sy_call &call,
+                        sy_error *error) {
+  switch (static_cast<const sy_quantize_params *>(call.params)->group_size) {
+    case 32:
+      return quantize_affine_groups<kBits, 32, T>(ctx, call, error);
+    case 64:
+      return quantize_affine_groups<kBits, 64, T>(ctx, call, error);
+    case 128:
+      return quantize_affine_groups<kBits, 128, T>(ctx, call, error);
+    default:
+      return failure(error, SY_E_INVALID_ARGUMENT, "group size must be 32, 64 or 128");
+  }
+}
+
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu

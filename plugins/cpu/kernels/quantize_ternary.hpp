@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// BitNet ternary: a mean of magnitudes in f64 in a fixed order, then codes -1, 0, 1.
+///
+/// The order: blocks of 4,096 values; within a block 32 running sums, sum j adding values j, j +
+/// 32,
+/// ...; these folded in halves (j += j + 16, then 8, 4, 2, 1); block sums pairwise, the left part
+/// of n > 1 blocks having the largest power of two of blocks below n.
+
+#include "quant_driver.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+
+inline constexpr int64_t kSumBlock = 4096;
+inline constexpr int kRunning = 32;
+inline constexpr int kDoubles = kLanes / 2;
+inline constexpr int64_t kMostPartials = 1024;
+
+using VD = hn::Vec<DD>;
+
+/// Adds 32 values to the running sums.
+template <class T>
+HWY_INLINE void add_magnitudes(const T *x, VD *sums) {
+  const DD dd;
+  const hn::Half<DF> dh;
+  for (int i = 0; i < kRunning; i += kLanes) {
+    const VF v = hn::Abs(load_f32(x + i));
+    VD &low = sums[i / kDoubles], &high = sums[i / kDoubles + 1];
+    low = hn::Add(low, hn::PromoteTo(dd, hn::LowerHalf(dh, v)));
+    high = hn::Add(high, hn::PromoteTo(dd, hn::UpperHalf(dh, v)));
+  }
+}
+
+/// Sum of |x| over at most 4,096 values. NaN and infinities pass through.
+template <class T>
+HWY_INLINE double block_sum(const T *x, int64_t n) {
+  const DD dd;
+  constexpr int kSums = kRunning / kDoubles;
+  VD sums[kSums];
+  for (int j = 0; j < kSums; ++j) sums[j] = hn::Zero(dd);
+  int64_t i = 0;
+  for (; i + kRunning <= n; i += kRunning) add_magnitudes(x + i, sums);
+  if (i < n) {  // absent values count as zero, which changes no sum
+    float rest[kRunning] = {};
+    gather_f32(x + i, n - i, false, rest);
+    add_magnitudes(rest, sums);
+  }
+  for (int half = kSums / 2; half >= 1; half /= 2)
+    for (int j = 0; j < half; ++j) sums[j] = hn::Add(sums[j], sums[j + half]);
+  double lanes[kDoubles];
+  hn::StoreU(sums[0], dd, lanes);
+  for (int half = kDoubles / 2; half >= 1; half /= 2)
+    for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+  return lanes[0];
+}
+
+HWY_INLINE bool is_finite(double v) {
+  return (__builtin_bit_cast(uint64_t, v) >> 52 & 0x7FF) != 0x7FF;
+}
+
+/// Sums pairwise as they arrive: after n sums one partial stands for each bit set in n.
+struct PairwiseSum {
+  double partials[48];
+  uint64_t n = 0;
+
+  void add(double sum) {
+    int top = __builtin_popcountll(n);
+    for (uint64_t carry = n; carry % 2 != 0; carry /= 2) sum = partials[--top] + sum;
+    partials[top] = sum;
+    ++n;
+  }
+  double total() const {
+    int top = __builtin_popcountll(n);
+    if (top == 0) return 0;
+    double sum = partials[--top];
+    while (top > 0) sum = partials[--top] + sum;
+    return sum;
+  }
+};
+
+/// The sum over one block of the logical order, wherever its values lie. Reports non-finite values;
+/// with `saturate` it sums what they saturate to.
+template <class T>
+inline double sum_block_at(const Rows &rows, int64_t block, bool saturate, FirstError *first) {
+  const int64_t begin = block * kSumBlock, total = rows.values();
+  const int64_t n = total - begin < kSumBlock ? total - begin : kSumBlock;
+  double sum;
+  if (rows.count == 1) {
+    sum = block_sum(reinterpret_cast<const T *>(rows.base) + begin, n);
+    if (HWY_LIKELY(is_finite(sum))) return sum;
+  }
+  float buf[kSumBlock];
+  for_runs<const T>(rows, 1, begin, begin + n, [&](const T *p, int64_t u, int64_t m) {
+    gather_f32(p, m, saturate, buf + (u - begin));
+    return true;
+  });
+  sum = block_sum(buf, n);
+  if (!is_finite(sum)) first->report(begin + first_nonfinite(buf, n), false);
+  return sum;
+}
+
+HWY_INLINE float scale_of(double sum, int64_t n) {
+  const float mean = n > 0 ? static_cast<float>(sum / static_cast<double>(n)) : 0.0f;
+  return mean > 1e-5f ? mean : 1e-5f;
+}
+
+/// Codes of n values. Rounding x / m half to even and clamping to -1..1 leaves the sign where the
+/// magnitude exceeds one half; NaN becomes 0.
+template <class T>
+HWY_INLINE void ternary_codes(const T *x, int64_t n, float m, int8_t *codes) {
+  const DF df;
+  const VF inv = hn::Set(df, 1.0f / m), half = hn::Set(df, 0.5f), minus = hn::Set(df, -0.5f);
+  const auto code = [&](VF v) HWY_ATTR {
+    const VF t = hn::Mul(v, inv);
+    const VU up = hn::BitCast(DU(), hn::VecFromMask(df, hn::Gt(t, half)));
+    const VU down = hn::BitCast(DU(), hn::VecFromMask(df, hn::Lt(t, minus)));
+    return hn::Sub(down, up);
+  };
+  auto *out = reinterpret_cast<uint8_t *>(codes);
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes)
+    for (int j = 0; j < 4; ++j)
+      store_bytes(code(load_f32(x + i + j * kLanes)), out + i + j * kLanes);
+  for (; i + kLanes <= n; i += kLanes) store_bytes(code(load_f32(x + i)), out + i);
+  if (i < n) {
+    float rest[kLanes] = {};
+    uint8_t bytes[kLanes];
+    gather_f32(x + i, n - i, false, rest);
+    store_bytes(code(hn::LoadU(df, rest)), bytes);
+    memcpy(out + i, bytes, static_cast<size_t>(n - i));
+  }
+}
+
+/// Where one scale's values lie within the whole call.
+struct TernaryPart {
+  int64_t first_index;  ///< of the values, in the call's logical order
+  double done, share;   ///< of the call's progress
+};
+
+/// One scale over all of `rows`. False when cancelled; errors go to `first`.
+template <class T>
+bool ternary_tensor(const Context &ctx, const sy_call &call, const Rows &rows, bool saturate,
+                    const TernaryPart &part, int8_t *codes, float *scale, FirstError *first) {
+  const int64_t n = rows.values();
+  const int64_t blocks = (n + kSumBlock - 1) / kSumBlock;
+  // Partial sums over aligned powers of two of blocks are nodes of the tree.
+  int64_t per_partial = 16;
+  while (blocks > per_partial * kMostPartials) per_partial *= 2;
+  double partials[kMostPartials];
+  FirstError local;
+  auto sum_piece = [&](int64_t p0, int64_t p1) {
+    for (int64_t p = p0; p < p1; ++p) {
+      PairwiseSum sum;
+      const int64_t end = (p + 1) * per_partial < blocks ? (p + 1) * per_partial : blocks;
+      for (int64_t b = p * per_partial; b < end; ++b)
+        sum.add(sum_block_at<T>(rows, b, saturate, &local));
+      partials[p] = sum.total();
+    }
+  };
+  const int64_t n_partials = (blocks + per_partial - 1) / per_partial;
+  const int64_t partial_bytes = per_partial * kSumBlock * static_cast<int64_t>(sizeof(T));
+  if (!for_units(ctx, call, n_partials, partial_bytes, 1, part.done, part.share / 2, sum_piece))
+    return false;
+  if (local.key != ~uint64_t{0}) {
+    first->report(part.first_index + static_cast<int64_t>(local.key / 2), false);
+    return true;
+  }
+  PairwiseSum sum;
+  for (int64_t p = 0; p < n_partials; ++p) sum.add(partials[p]);
+  const float m = scale_of(sum.total(), n);
+  *scale = m;
+  const bool stream = static_cast<uint64_t>(n) > kStreamBytes;
+  auto code_piece = [&](int64_t u0, int64_t u1) {
+    // From the end: what the sums read last is still in the cache.
+    const int64_t begin = n - u1, end = n - u0;
+    for_runs<const T>(rows, 1, begin, end, [&](const T *p, int64_t u, int64_t count) {
+      write_units<4096>(reinterpret_cast<uint8_t *>(codes), stream, 1, u, count,
+                        [&](int64_t at, int64_t k, uint8_t *to) {
+                          ternary_codes(p + at, k, m, reinterpret_cast<int8_t *>(to));
+                          return true;
+                        });
+      return true;
+    });
+    if (stream) hwy::FlushStream();
+  };
+  return for_units(ctx, call, n, static_cast<int64_t>(sizeof(T)), kSumBlock,
+                   part.done + part.share / 2, part.share / 2, code_piece);
+}
+
+/// One scale per `unit` values that lie together.
+template <class T>
+bool ternary_units(const Context &ctx, const sy_call &call, const Rows &rows, int64_t unit,
+                   bool saturate, int8_t *codes, float *scales, FirstError *first) {
+  auto piece = [&](int64_t u0, int64_t u1) {
+    if (first->before(u0 * unit)) return;
+    for_runs<const T>(rows, unit, u0, u1, [&](const T *p, int64_t u, int64_t count) {
+      for (int64_t k = 0; k < count; ++k) {
+        const T *x = p + k * unit;
+        PairwiseSum sum;
+        for (int64_t i = 0; i < unit; i += kSumBlock) {
+          const int64_t n = unit - i < kSumBlock ? unit - i : kSumBlock;
+          double s = block_sum(x + i, n);
+          if (HWY_UNLIKELY(!is_finite(s))) {
+            if (!saturate) {
+              first->report((u + k) * unit + i + first_nonfinite(x + i, n), false);
+              return false;
+            }
+            float buf[kSumBlock];
+            gather_f32(x + i, n, true, buf);
+            s = block_sum(buf, n);
+          }
+          sum.add(s);
+        }
+        scales[u + k] = scale_of(sum.total(), unit);
+        ternary_codes(x, unit, scales[u + k], codes + (u + k) * unit);
+      }
+      return true;
+    });
+  };
+  return for_units(ctx, call, unit > 0 ? rows.values() / unit : 0,
+                   unit * static_cast<int64_t>(sizeof(T)), 1, 0, 1, piece);
+}
+
+/// A view of one row.
+inline sy_tensor row_of(const sy_tensor &x, const Rows &rows, int64_t row) {
+  sy_tensor view = x;
+  view.handle = rows.row(row);
+  view.byte_offset = 0;
+  view.rank = 1;
+  view.shape[0] = x.shape[x.rank - 1];
+  view.strides[0] = 1;
+  return view;
+}
+
+template <class T>
+int32_t quantize_ternary(const KernelDef &, const Context &ctx, const sy_call &call,
+                         sy_error *error) {
+  const auto &params = *static_cast<const sy_quantize_params *>(call.params);
+  const sy_tensor &x = *call.inputs[SY_QUANTIZE_IN_X];
+  const Rows rows(x);
+  auto *codes = reinterpret_cast<int8_t *>(first_byte(*call.outputs[SY_QUANTIZE_OUT_CODES]));
+  auto *scales = reinterpret_cast<float *>(first_byte(*call.outputs[SY_QUANTIZE_OUT_SCALES]));
+  const bool saturate = params.nonfinite == SY_NONFINITE_SATURATE;
+  FirstError first;
+  bool finished = true;
+  if (params.granularity == SY_GRANULARITY_TENSOR) {
+    finished = ternary_tensor<T>(ctx, call, rows, saturate, {0, 0, 1}, codes, scales, &first);
+  } else if (params.granularity == SY_GRANULARITY_GROUP) {
+    finished =
+        ternary_units<T>(ctx, call, rows, params.group_size, saturate, codes, scales, &first);
+  } else {
+    const int64_t cols = x.shape[x.rank - 1];
+    const int64_t n = call.outputs[SY_QUANTIZE_OUT_SCALES]->shape[0];
+    constexpr int64_t kLongRow = 1 << 20;
+    if (cols == 0) {
+      for (int64_t r = 0; r < n; ++r) scales[r] = scale_of(0, 0);
+    } else if (cols < kLongRow) {
+      finished = ternary_units<T>(ctx, call, rows, cols, saturate, codes, scales, &first);
+    } else {
+      Rows each = rows;  // rows one by one, threads within each
+      each.count = n;
+      for (int64_t r = 0; r < n && finished && first.key == ~uint64_t{0}; ++r) {
+        const sy_tensor view = row_of(x, each, r);
+        const double share = 1.0 / static_cast<double>(n);
+        finished = ternary_tensor<T>(ctx, call, Rows(view), saturate,
+                                     {r * cols, static_cast<double>(r) * share, share},
+                                     codes + r * cols, scales + r, &first);
+      }
+    }
+  }
+  if (!finished) return cancelled(error);
+  return first.status(error, "");
+}
+
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu
