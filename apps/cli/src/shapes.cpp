@@ -8,30 +8,10 @@
 #include "base/suggest.hpp"
 #include "op/op_spec.hpp"
 #include "ops/quantize_formats.hpp"
+#include "quantized_file.hpp"
 
 namespace switchyard::cli {
 namespace {
-
-/// Parameters with the format's defaults filled in; nullopt if they make no sense.
-std::optional<sy_quantize_params> quantize_params(const QuantizeOptions &options) {
-  auto format = parse_quant_format(options.format);
-  auto granularity = parse_granularity(options.granularity);
-  auto rule = parse_scale_rule(options.scale);
-  if (!format || !granularity || !rule) return std::nullopt;
-  sy_quantize_params params{};
-  params.struct_size = sizeof(params);
-  params.format = (*format)->id;
-  params.granularity = *granularity;
-  params.scale_rule = *rule;
-  const auto sizes = (*format)->group_sizes;
-  const bool grouped =
-      (*format)->family == QuantFamily::affine || *granularity == SY_GRANULARITY_GROUP;
-  if (options.group_size > 0)
-    params.group_size = static_cast<std::uint32_t>(options.group_size);
-  else if (grouped && !sizes.empty())
-    params.group_size = static_cast<std::uint32_t>(sizes.front());
-  return params;
-}
 
 TensorView planned(const QuantArray &array) {
   return TensorView(static_cast<void *>(nullptr), array.dtype, array.shape());
@@ -49,8 +29,9 @@ std::optional<OpShape> describe_quantized(const OpSpec &spec, const TensorView &
   auto layout = quant_layout(*params, values.shape(), values.dtype());
   if (!layout) return std::nullopt;
   const bool forward = spec.id() == SY_OP_QUANTIZE;
-  CallFrame frame(forward ? std::uint32_t{SY_QUANTIZE_INPUTS} : SY_DEQUANTIZE_INPUTS,
-                  forward ? std::uint32_t{SY_QUANTIZE_OUTPUTS} : SY_DEQUANTIZE_OUTPUTS);
+  const int inputs = forward ? int{SY_QUANTIZE_INPUTS} : int{SY_DEQUANTIZE_INPUTS};
+  const int outputs = forward ? int{SY_QUANTIZE_OUTPUTS} : int{SY_DEQUANTIZE_OUTPUTS};
+  CallFrame frame(static_cast<std::uint32_t>(inputs), static_cast<std::uint32_t>(outputs));
   const auto place = [&](std::size_t slot, const TensorView &view) {
     forward ? frame.output(slot, view) : frame.input(slot, view);
   };

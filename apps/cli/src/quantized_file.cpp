@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quantized_file.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "arrays.hpp"
+#include "io/array_file.hpp"
+#include "io/npz.hpp"
+#include "io/safetensors.hpp"
+#include "ops/quantize_formats.hpp"
+
+namespace switchyard::cli {
+namespace {
+
+constexpr const char *kMeta = "meta";
+
+tl::unexpected<Error> corrupt(const std::string &path, const std::string &what) {
+  return file_error(path, "not a file of quantised arrays: " + what);
+}
+
+/// Reads meta's fields; nullopt unless all are there and of the right kind.
+std::optional<Quantized> parse_meta(const Json &meta) {
+  const auto text = [&](const char *key) {
+    const auto at = meta.find(key);
+    return at != meta.end() && at->is_string() ? at->get<std::string>() : std::string();
+  };
+  if (!meta.is_object()) return std::nullopt;
+  Quantized q;
+  q.format = text("format");
+  const auto dtype = parse_dtype(text("dtype"));
+  const auto shape = meta.find("shape");
+  if (q.format.empty() || !dtype || shape == meta.end() || !shape->is_array()) return std::nullopt;
+  for (const Json &n : *shape) {
+    if (!n.is_number_integer()) return std::nullopt;
+    q.shape.push_back(n.get<std::int64_t>());
+  }
+  q.dtype = *dtype;
+  if (const auto group = meta.find("group_size"); group != meta.end() && group->is_number_integer())
+    q.group_size = group->get<int>();
+  if (!text("granularity").empty()) q.granularity = text("granularity");
+  return q;
+}
+
+bool fits(const Tensor &array, const QuantArray &want) {
+  return same(array.dtype(), want.dtype) && std::ranges::equal(array.shape(), want.shape());
+}
+
+}  // namespace
+
+Result<sy_quantize_params> quantize_params(const QuantizeOptions &options) {
+  auto format = parse_quant_format(options.format);
+  if (!format) return tl::unexpected(format.error());
+  auto granularity = parse_granularity(options.granularity);
+  if (!granularity) return tl::unexpected(granularity.error());
+  auto rule = parse_scale_rule(options.scale);
+  if (!rule) return tl::unexpected(rule.error());
+  auto nonfinite = parse_nonfinite(options.nonfinite);
+  if (!nonfinite) return tl::unexpected(nonfinite.error());
+  if (options.group_size < 0)
+    return fail(ErrorCode::usage, fmt::format("group size {}: not negative", options.group_size));
+  sy_quantize_params params{};
+  params.struct_size = sizeof(params);
+  params.format = (*format)->id;
+  params.granularity = *granularity;
+  params.scale_rule = *rule;
+  params.nonfinite = *nonfinite;
+  params.group_size = static_cast<std::uint32_t>(options.group_size);
+  const bool grouped =
+      (*format)->family == QuantFamily::affine || *granularity == SY_GRANULARITY_GROUP;
+  if (params.group_size == 0 && grouped && !(*format)->group_sizes.empty())
+    params.group_size = static_cast<std::uint32_t>((*format)->group_sizes.front());
+  return params;
+}
+
+ArrayNames array_names(bool blocks) { return {blocks ? "blocks" : "codes", "scales", "biases"}; }
+
+ArrayNames model_names(const std::string &name) {
+  constexpr std::string_view suffix = ".weight";
+  const bool weight = name.ends_with(suffix);
+  const std::string base = weight ? name.substr(0, name.size() - suffix.size()) : name;
+  return {name, base + ".scales", base + ".biases"};
+}
+
+Status check_quantize_options(const QuantizeOptions &options) {
+  auto params = quantize_params(options);
+  if (!params) return tl::unexpected(params.error());
+  if (auto format = check_quant_params(*params); !format) return tl::unexpected(format.error());
+  return {};
+}
+
+Json quantized_meta(const Quantized &q) {
+  Json meta;
+  meta["format"] = q.format;
+  meta["shape"] = q.shape;
+  meta["dtype"] = to_string(q.dtype);
+  meta["group_size"] = q.group_size;
+  meta["granularity"] = q.granularity;
+  return meta;
+}
+
+Status write_quantized(const std::string &path, const Quantized &q) {
+  const ArrayNames names = array_names(q.is_blocks());
+  std::vector<NamedTensor> arrays{{names.codes, q.codes}};
+  if (q.scales.present()) arrays.push_back({names.scales, q.scales});
+  if (q.biases.present()) arrays.push_back({names.biases, q.biases});
+  const std::string meta = quantized_meta(q).dump();
+  if (extension_of(path) == ".safetensors") return write_safetensors(path, arrays, {{kMeta, meta}});
+  auto writer = NpzWriter::create(path);
+  if (!writer) return tl::unexpected(writer.error());
+  for (const NamedTensor &array : arrays)
+    if (auto ok = writer->add(array.name, array.view); !ok) return ok;
+  if (auto ok = writer->add_text(kMeta, meta); !ok) return ok;
+  return writer->finish();
+}
+
+Result<bool> is_quantized_model(const std::string &path) {
+  if (extension_of(path) != ".safetensors") return false;
+  auto model = SafetensorsModel::open(path);
+  if (!model) return tl::unexpected(model.error());
+  const auto text = model->metadata().find(kMeta);
+  if (text == model->metadata().end()) return corrupt(path, "it has no 'meta'");
+  return Json::parse(text->second, nullptr, false).contains("tensors");
+}
+
+Result<Quantized> read_quantized(const std::string &path) {
+  if (extension_of(path) == ".safetensors") {
+    auto file = SafetensorsReader::open(path);
+    if (!file) return tl::unexpected(file.error());
+    const auto text = file->metadata().find(kMeta);
+    if (text == file->metadata().end()) return corrupt(path, "it has no 'meta'");
+    const Json meta = Json::parse(text->second, nullptr, false);
+    return assemble(path, meta, array_names(file->find("blocks") != nullptr),
+                    [&](const std::string &name) { return file->read(name); });
+  }
+  auto file = NpzReader::open(path);
+  if (!file) return tl::unexpected(file.error());
+  if (!file->has(kMeta)) return corrupt(path, "it has no 'meta'");
+  auto text = file->read_text(kMeta);
+  if (!text) return tl::unexpected(text.error());
+  const Json meta = Json::parse(*text, nullptr, false);
+  return assemble(path, meta, array_names(file->has("blocks")),
+                  [&](const std::string &name) { return file->read(name); });
+}
+
+Result<Quantized> assemble(const std::string &path, const Json &meta, const ArrayNames &names,
+                           const ReadArray &read) {
+  auto q = parse_meta(meta);
+  if (!q) return corrupt(path, "'meta' is not a JSON object of format, shape, dtype, group_size");
+  QuantizeOptions options;
+  options.format = q->format;
+  options.group_size = q->group_size;
+  options.granularity = q->granularity;
+  auto params = quantize_params(options);
+  if (!params) return corrupt(path, params.error().message);
+  auto layout = quant_layout(*params, q->shape, q->dtype);
+  if (!layout) return corrupt(path, layout.error().message);
+  const auto take = [&](const std::string &name, const QuantArray &want, Tensor &into) -> Status {
+    auto array = read(name);
+    if (!array) {
+      Error error = array.error();
+      error.code = ErrorCode::io;  // a missing array is the file's fault, not the caller's
+      return tl::unexpected(error);
+    }
+    if (!fits(*array, want))
+      return corrupt(
+          path, fmt::format("'{}' is {} {}, but '{}' of shape {} needs {} {}", name,
+                            to_string(array->dtype()), shape_text(array->shape()), q->format,
+                            shape_text(q->shape), to_string(want.dtype), shape_text(want.shape())));
+    into = std::move(*array);
+    return {};
+  };
+  if (auto ok = take(names.codes, layout->codes, q->codes); !ok) return tl::unexpected(ok.error());
+  if (layout->scales)
+    if (auto ok = take(names.scales, *layout->scales, q->scales); !ok)
+      return tl::unexpected(ok.error());
+  if (layout->biases)
+    if (auto ok = take(names.biases, *layout->biases, q->biases); !ok)
+      return tl::unexpected(ok.error());
+  return std::move(*q);
+}
+
+}  // namespace switchyard::cli

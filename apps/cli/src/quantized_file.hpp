@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// Files of quantised arrays. One array: keys `blocks` or `codes`, `scales`, `biases`, and `meta`,
+/// a JSON object {format, shape, dtype, group_size, granularity} (.npz: a text array; .safetensors:
+/// an entry of the metadata). A model (.safetensors): the codes keep the tensor's name, `x.weight`
+/// adds `x.scales` and `x.biases` as MLX does, and `meta` holds {tensors: {name: meta of one
+/// array}}; tensors that were not quantised are there as they were. docs/cli.md describes both.
+
+#include <functional>
+
+#include "program.hpp"
+
+namespace switchyard::cli {
+
+/// Names of the arrays of one quantised tensor in a file.
+struct ArrayNames {
+  std::string codes, scales, biases;
+};
+ArrayNames array_names(bool blocks);              ///< of a single array
+ArrayNames model_names(const std::string &name);  ///< of a tensor of a model
+
+/// The operation's parameters: words checked, the format's default group size filled in. Usage and
+/// invalid_argument errors.
+Result<sy_quantize_params> quantize_params(const QuantizeOptions &options);
+Status check_quantize_options(const QuantizeOptions &options);
+
+/// The metadata of one tensor.
+Json quantized_meta(const Quantized &q);
+
+/// Writes one array to .npz or .safetensors. Atomic.
+Status write_quantized(const std::string &path, const Quantized &q);
+
+/// True if `path` holds a model's `meta`.
+Result<bool> is_quantized_model(const std::string &path);
+
+/// Reads one array. io if `meta` is missing or does not fit the arrays.
+Result<Quantized> read_quantized(const std::string &path);
+
+/// Arrays by name, for `assemble`.
+using ReadArray = std::function<Result<Tensor>(const std::string &name)>;
+
+/// A quantised tensor from its metadata and arrays, fully checked; `path` is for messages.
+Result<Quantized> assemble(const std::string &path, const Json &meta, const ArrayNames &names,
+                           const ReadArray &read);
+
+}  // namespace switchyard::cli
