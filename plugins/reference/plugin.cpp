@@ -33,7 +33,7 @@ SY_EXPORT_PLUGIN("reference") = {
     "reference",
     SWITCHYARD_VERSION,
     "",
-    0,
+    SY_PLUGIN_REFERENCE,
     0,
     probe,
     device_count,

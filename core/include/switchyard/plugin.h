@@ -269,7 +269,8 @@ typedef struct sy_option {
 } sy_option;
 
 enum {
-  SY_PLUGIN_OWN_POOL = 1u << 0 /* keeps threads alive between calls (an OpenMP or BLAS pool) */
+  SY_PLUGIN_OWN_POOL = 1u << 0, /* keeps threads alive between calls (an OpenMP or BLAS pool) */
+  SY_PLUGIN_REFERENCE = 1u << 1 /* defines what is right; heeded only beside the host's own library */
 };
 
 /* The one exported constant. */

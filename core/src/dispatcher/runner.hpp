@@ -17,7 +17,7 @@ struct Answer {
   std::string_view kernel;    ///< "kmeans.step.f32.blocked@avx512"
   std::string_view verified;  ///< "gate", "cached" or "no"
   std::string fallback_reason;
-  std::uint64_t ns = 0;       ///< 0 when this call was not timed
+  std::uint64_t ns = 0;  ///< 0 when this call was not timed
 };
 
 class Runner {

@@ -30,9 +30,28 @@ std::string where(const Problem &p) {
 
 }  // namespace
 
-std::optional<std::string> check_problem(const OpSpec &op, const Candidate &candidate,
-                                         const Candidate &reference, const Problem &problem,
-                                         std::uint32_t threads) {
+Reference::Reference(std::span<const std::unique_ptr<Candidate>> candidates) {
+  for (const auto &c : candidates) add(*c);
+}
+
+const Candidate *Reference::find(OpIndex op, const sy_call &call) const noexcept {
+  for (const Candidate *c : kernels_)
+    if (c->op == op && c->supports(call, nullptr)) return c;
+  return nullptr;
+}
+
+Status Reference::run(OpIndex op, const sy_call &call) const {
+  const Candidate *kernel = find(op, call);
+  if (kernel == nullptr)
+    return fail(ErrorCode::unsupported, "no reference kernel supports this call");
+  sy_call copy = call;
+  copy.state = nullptr;
+  return run_on(*kernel, copy);
+}
+
+std::optional<std::string> check_problem(const Candidate &candidate, const Reference &reference,
+                                         const Problem &problem, std::uint32_t threads) {
+  const OpSpec &op = *all_ops()[candidate.op];
   const auto slots_in = static_cast<std::uint32_t>(problem.inputs.size());
   const auto slots_out = static_cast<std::uint32_t>(problem.outputs.size());
   auto got_outputs = ProblemOutputs::make(problem);
@@ -47,7 +66,7 @@ std::optional<std::string> check_problem(const OpSpec &op, const Candidate &cand
     return fmt::format("the generated problem {} is not valid: {}", where(problem),
                        valid.error().message);
   if (!candidate.supports(got.call(), nullptr)) return std::nullopt;
-  if (const auto ok = run_on(reference, want.call()); !ok)
+  if (const auto ok = reference.run(candidate.op, want.call()); !ok)
     return fmt::format("the reference failed on {}: {}", where(problem), ok.error().message);
   const std::uint64_t before = checksum(problem);
   if (const auto ok = run_on(candidate, got.call()); !ok)
@@ -55,17 +74,15 @@ std::optional<std::string> check_problem(const OpSpec &op, const Candidate &cand
   if (checksum(problem) != before) return "modified its inputs on " + where(problem);
   if (const auto slot = got_outputs->overrun())
     return fmt::format("wrote outside output {} on {}", *slot, where(problem));
-  const auto on_reference = [&reference](const sy_call &c) {
-    sy_call copy = c;
-    return run_on(reference, copy);
-  };
+  const auto on_reference = [&](const sy_call &c) { return reference.run(candidate.op, c); };
   if (const auto wrong = op.compare(problem, got.call(), want.call(), on_reference))
     return fmt::format("wrong on {}: {}", where(problem), *wrong);
   return "";
 }
 
-GateResult run_gate(const OpSpec &op, const Candidate &candidate, const Candidate &reference,
+GateResult run_gate(const Candidate &candidate, const Reference &reference,
                     std::span<const Shape> shapes, std::uint64_t seed, std::uint32_t threads) {
+  const OpSpec &op = *all_ops()[candidate.op];
   GateResult result;
   for (const Shape &shape : shapes) {
     const auto problem = op.make_problem(shape, seed);
@@ -74,7 +91,7 @@ GateResult run_gate(const OpSpec &op, const Candidate &candidate, const Candidat
           fmt::format("no problem of shape {}: {}", shape.text(), problem.error().message);
       return result;
     }
-    const auto verdict = check_problem(op, candidate, reference, *problem, threads);
+    const auto verdict = check_problem(candidate, reference, *problem, threads);
     if (!verdict) continue;
     ++result.checks;
     if (!verdict->empty()) {

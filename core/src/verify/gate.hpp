@@ -9,18 +9,31 @@
 
 namespace switchyard {
 
+/// The reference's kernels; each call is answered by the first that supports it.
+class Reference {
+ public:
+  Reference() = default;
+  explicit Reference(std::span<const std::unique_ptr<Candidate>> candidates);
+  void add(const Candidate &candidate) { kernels_.push_back(&candidate); }
+  const Candidate *find(OpIndex op, const sy_call &call) const noexcept;
+  /// Runs the call (outputs caller-owned); unsupported when no kernel takes it.
+  Status run(OpIndex op, const sy_call &call) const;
+
+ private:
+  std::vector<const Candidate *> kernels_;
+};
+
 struct GateResult {
   int checks = 0;       ///< problems run and compared; zero is a failure
   std::string failure;  ///< "" = passed; else what went wrong, with the shape that shows it
 };
 
-/// Runs `candidate` on one problem and compares with `reference`. "" or what is wrong.
+/// Runs `candidate` on one problem and compares with the reference. "" or what is wrong.
 /// nullopt when the candidate does not support the problem (not a failure).
-std::optional<std::string> check_problem(const OpSpec &op, const Candidate &candidate,
-                                         const Candidate &reference, const Problem &problem,
-                                         std::uint32_t threads);
+std::optional<std::string> check_problem(const Candidate &candidate, const Reference &reference,
+                                         const Problem &problem, std::uint32_t threads);
 
-GateResult run_gate(const OpSpec &op, const Candidate &candidate, const Candidate &reference,
+GateResult run_gate(const Candidate &candidate, const Reference &reference,
                     std::span<const Shape> shapes, std::uint64_t seed, std::uint32_t threads);
 
 /// Seed of all gates: verdicts are about the same problems everywhere.

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// Routes calls: validate, key, decision, kernel. A decided call takes no lock and allocates
+/// nothing.
+
+#include "dispatcher/runner.hpp"
+#include "policy/policy.hpp"
+
+namespace switchyard {
+
+class KernelStates;
+
+class Dispatcher final : public Runner {
+ public:
+  Dispatcher(const Options &options, const Registry &registry, VerdictBook &verdicts,
+             std::uint32_t threads);
+
+  /// The whole route. `states` and `answer` may be null. Returns a sy_status. [any-thread]
+  std::int32_t route(OpIndex op, sy_call &call, KernelStates *states, sy_error *error,
+                     Answer *answer) noexcept;
+
+  std::unique_ptr<States> make_states(std::uint64_t constant_inputs) override;
+  Status run(std::string_view op, sy_call &call, States *states, Answer *answer) override;
+  std::uint32_t threads() const noexcept override { return threads_; }
+  void parallel_for(std::uint64_t n, const std::function<void(std::uint64_t)> &fn) override;
+
+  /// The decision of a valid call, made now if it is new (nothing is run).
+  Decision &decision(OpIndex op, const sy_call &call);
+  /// A decision that a call of this shape made earlier, or null.
+  const Decision *remembered(OpIndex op, std::string_view shape) const;
+  std::vector<const Decision *> decisions() const { return table_.all(); }
+  const Registry &registry() const noexcept { return registry_; }
+  const Options &options() const noexcept { return options_; }
+  VerdictBook &verdicts() noexcept { return verdicts_; }
+
+  /// Calls answered by another backend than the chosen one, by reason.
+  std::map<std::string, std::uint64_t> fallback_reasons() const;
+
+ private:
+  Key key_of(OpIndex op, const sy_call &call) const noexcept;
+  std::unique_ptr<Decision> make_decision(OpIndex op, const sy_call &call, const Key &key);
+  std::int32_t execute(Decision &d, Choice &choice, sy_call &call, KernelStates *states,
+                       sy_error *error, Answer *answer, std::uint64_t *ns) noexcept;
+  std::int32_t explore(Decision &d, sy_call &call, KernelStates *states, sy_error *error,
+                       Answer *answer);
+  Choice *pick(Decision &d, const sy_call &call, std::string &reason);
+  std::int32_t answer_by_reference(Decision &d, sy_call &call, sy_error *error, Answer *answer,
+                                   const std::string &reason);
+  void count_fallback(const std::string &reason);
+
+  const Options &options_;
+  const Registry &registry_;
+  VerdictBook &verdicts_;
+  const std::uint32_t threads_;
+  const Selector selector_;
+  DecisionTable table_;
+  mutable std::mutex fallback_mutex_;
+  std::map<std::string, std::uint64_t> fallback_reasons_;
+};
+
+/// Prepared states of one series of calls, one per kernel that took part.
+class KernelStates final : public Runner::States {
+ public:
+  KernelStates(std::uint64_t constant_inputs, std::size_t candidates)
+      : constant_inputs_(constant_inputs), states_(candidates) {}
+  ~KernelStates() override;
+  /// The kernel's state for this series, prepared on first use; null where it keeps none.
+  void *get(const Candidate &candidate, const sy_call &call);
+
+ private:
+  struct Entry {
+    const Candidate *candidate = nullptr;
+    void *state = nullptr;
+  };
+  std::uint64_t constant_inputs_;
+  std::vector<Entry> states_;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "registry/candidates.hpp"
+
+namespace switchyard {
+
+std::vector<std::unique_ptr<Candidate>> make_candidates(
+    const MappedPlugin &plugin, const std::vector<DeviceInstance> &instances) {
+  std::vector<std::unique_ptr<Candidate>> out;
+  for (const DeviceInstance &instance : instances)
+    for (const sy_kernel *kernel : instance.kernels) {
+      const auto op = find_op(kernel->op);
+      if (!op) continue;
+      auto c = std::make_unique<Candidate>();
+      c->op = *op;
+      c->kernel = kernel;
+      c->instance = instance.instance;
+      c->backend = instance.name;
+      c->plugin_id = plugin.file.note.id;
+      c->name = std::string(kernel->name) + "@" + instance.name;
+      c->path = plugin.file.path;
+      c->hash = plugin.file.hash;
+      c->runtime_id = instance.runtime_id;
+      out.push_back(std::move(c));
+    }
+  return out;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verify/verdict_book.hpp"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "host/log.hpp"
+#include "worker/protocol.hpp"
+
+namespace switchyard {
+namespace {
+
+/// Everything a verdict depends on besides the plugin's content: what was run, against what.
+std::string verdict_key(const Candidate &c, const std::string &shapes,
+                        const std::string &reference_hash, std::uint32_t threads) {
+  const std::string all = fmt::format("{}|{}|{}|{}|{}", shapes, reference_hash, c.runtime_id,
+                                      threads, SWITCHYARD_VERSION);
+  return fmt::format("{} {:016x}", c.name, XXH3_64bits(all.data(), all.size()));
+}
+
+}  // namespace
+
+VerdictBook::VerdictBook(const Options &options, const Registry &registry, VerdictStore &store,
+                         std::uint32_t threads)
+    : options_(options), registry_(registry), store_(store), threads_(threads) {}
+
+VerdictBook::~VerdictBook() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+    queue_.clear();
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *const> candidates,
+                                                    const Shape &shape) {
+  std::vector<const VerdictCell *> out;
+  if (candidates.empty()) return out;
+  const OpIndex op = candidates.front()->op;
+  const std::vector<Shape> shapes = all_ops()[op]->gate_shapes(shape);
+  std::string text;
+  for (const Shape &s : shapes) text += s.text() + ";";
+
+  std::lock_guard lock(mutex_);
+  std::vector<Request> requests;
+  for (const Candidate *c : candidates) {
+    const std::string key = verdict_key(*c, text, registry_.reference_hash(), threads_);
+    auto &cell = cells_[c->hash + key];
+    if (!cell) {
+      cell = std::make_unique<VerdictCell>();
+      if (const auto known = store_.find(c->hash, key)) {
+        cell->reason = *known;
+        cell->state.store(known->empty() ? Verdict::cached : Verdict::failed,
+                          std::memory_order_release);
+      } else {
+        auto it = std::find_if(requests.begin(), requests.end(), [&](const Request &r) {
+          return r.candidates.front()->hash == c->hash;
+        });
+        if (it == requests.end())
+          it = requests.insert(requests.end(), Request{op, shapes, {}, {}, {}});
+        it->candidates.push_back(c);
+        it->cells.push_back(cell.get());
+        it->keys.push_back(key);
+      }
+    }
+    out.push_back(cell.get());
+  }
+  if (!requests.empty()) {
+    for (Request &r : requests) queue_.push_back(std::move(r));
+    if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
+    changed_.notify_all();
+  }
+  return out;
+}
+
+bool VerdictBook::wait(const VerdictCell &cell, std::uint32_t timeout_ms) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+                           [&] { return cell.get() != Verdict::pending; });
+}
+
+void VerdictBook::serve() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+    if (stop_) return;
+    const Request request = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    judge(request);
+    lock.lock();
+  }
+}
+
+void VerdictBook::settle(const Request &request, std::size_t i, const std::string &failure,
+                         bool lasting) {
+  const Candidate &c = *request.candidates[i];
+  if (lasting) store_.put(c.hash, request.keys[i], failure);
+  if (!failure.empty()) log(SY_LOG_WARNING, fmt::format("{} is not used: {}", c.name, failure));
+  {
+    std::lock_guard lock(mutex_);
+    request.cells[i]->reason = failure;
+    request.cells[i]->state.store(failure.empty() ? Verdict::gate : Verdict::failed,
+                                  std::memory_order_release);
+  }
+  changed_.notify_all();
+}
+
+void VerdictBook::judge(const Request &request) {
+  if (options_.isolation == Isolation::off) return judge_here(request);
+  GateRequest gate;
+  gate.plugin = request.candidates.front()->path;
+  gate.reference = registry_.reference_path();
+  gate.op = all_ops()[request.op]->id();
+  gate.isa = options_.isa;
+  gate.shapes = request.shapes;
+  gate.threads = threads_;
+  for (const Candidate *c : request.candidates) gate.kernels.push_back(c->name);
+  const auto verdicts = gate_in_worker(gate);
+  for (std::size_t i = 0; i < request.candidates.size(); ++i) {
+    if (!verdicts) {
+      settle(request, i, verdicts.error().message, false);
+      continue;
+    }
+    const auto it = std::find_if(verdicts->begin(), verdicts->end(), [&](const GateVerdict &v) {
+      return v.kernel == request.candidates[i]->name;
+    });
+    const bool judged = it != verdicts->end();
+    settle(request, i, judged ? it->failure : "the worker did not judge it", judged);
+  }
+}
+
+void VerdictBook::judge_here(const Request &request) {
+  for (std::size_t i = 0; i < request.candidates.size(); ++i) {
+    const GateResult result = run_gate(*request.candidates[i], registry_.reference(),
+                                       request.shapes, kGateSeed, threads_);
+    settle(request, i, result.failure, true);
+  }
+}
+
+}  // namespace switchyard
