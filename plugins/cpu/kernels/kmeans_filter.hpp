@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// The f32 filter: scores |c|^2/2 - <x, c> of a panel of points against groups of centroids in
+/// registers; centroids whose score stays above a rigorous threshold cannot win, the few others are
+/// compared by canonical distance. Part of the kernel sources (needs SY_ISA).
+
+#include "kmeans_bound.hpp"
+#include "kmeans_pass.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace {
+
+using Points = hn::CappedTag<float, 16>;  // one point a lane
+constexpr int64_t kLanes = hn::MaxLanes(Points());
+constexpr int64_t kVectors = 3;                // vectors of points in a panel
+constexpr int64_t kPanel = kVectors * kLanes;  // points in a panel
+constexpr int64_t kGroup = kWide ? 8 : 4;      // centroids scored at once
+
+/// Points on lanes: [d][kPanel], shifted by mu.
+struct PanelRows {
+  const float *row[kPanel];
+  alignas(64) float best[kPanel], norm[kPanel], threshold[kPanel];
+  int32_t label[kPanel];
+};
+
+struct FilterMethod {
+  struct Task {
+    float *panel;  // [d][kPanel]
+    PanelRows *rows;
+  };
+
+  float *mu;            // [padded d]
+  float *packed;        // [groups][1 + d][kGroup]: half norms, then shifted coordinates
+  double *group_norms;  // [groups]: largest |c - mu| of a group
+  int64_t groups;
+  KMeansBound bound;
+
+  static int64_t unit(const KMeansCall &) { return kPanel; }
+  static void carve_shared(Carver &carver, const KMeansCall &k, FilterMethod &f) {
+    f.groups = ceil_of(k.k, kGroup);
+    f.mu = carver.take<float>(static_cast<uint64_t>(padded(k.d)));
+    f.packed = carver.take<float>(static_cast<uint64_t>(f.groups * (k.d + 1) * kGroup));
+    f.group_norms = carver.take<double>(static_cast<uint64_t>(f.groups));
+  }
+  static void carve_task(Carver &carver, const KMeansCall &k, Task &task) {
+    task.panel = carver.take<float>(static_cast<uint64_t>(k.d * kPanel));
+    task.rows = carver.take<PanelRows>(1);
+  }
+
+  void setup(const Context &ctx, const KMeansCall &k, uint32_t threads);
+  void assign(const KMeansCall &k, Task &task, int64_t begin, int64_t end, const int32_t *hints,
+              int32_t *labels, float *distances) const;
+
+  void pack_group(const KMeansCall &k, int64_t g) const;
+  void pack_panel(const KMeansCall &k, const Task &task) const;
+  void score_panel(const KMeansCall &k, const Task &task) const;
+  HWY_NOINLINE void rerank(const KMeansCall &k, PanelRows &rows, int64_t j, uint64_t hits) const;
+  float threshold(float distance, float norm) const {
+    // In the order in which kmeans_bound allows for the roundings.
+    const float near = __builtin_sqrtf(norm + bound.tiny) * bound.eg + bound.eh;
+    return (distance * bound.a + near) - norm * bound.b;
+  }
+};
+
+/// The mean of the centroids is near the mean of the data: subtracting it removes offsets that
+/// would blow up the bound. Any vector is correct.
+inline void FilterMethod::setup(const Context &ctx, const KMeansCall &k, uint32_t threads) {
+  const int64_t chunk = 64;
+  auto mean = [&](uint64_t index) {
+    const int64_t begin = static_cast<int64_t>(index) * chunk, end = min_of(k.d, begin + chunk);
+    double sum[64] = {};
+    for (int64_t j = 0; j < k.k; ++j)
+      for (int64_t m = begin; m < end; ++m) sum[m - begin] += static_cast<double>(k.centroid(j)[m]);
+    for (int64_t m = begin; m < end; ++m)
+      mu[m] = static_cast<float>(sum[m - begin] / static_cast<double>(k.k));
+  };
+  for_each(ctx, static_cast<uint64_t>(ceil_of(k.d, chunk)), threads, mean);
+  const int64_t batch = 1 + 8192 / (k.d * kGroup);
+  auto pack = [&](uint64_t index) {
+    const int64_t begin = static_cast<int64_t>(index) * batch;
+    for (int64_t g = begin; g < min_of(groups, begin + batch); ++g) pack_group(k, g);
+  };
+  for_each(ctx, static_cast<uint64_t>(ceil_of(groups, batch)), threads, pack);
+  double largest = 0;
+  for (int64_t g = 0; g < groups; ++g)
+    largest = group_norms[g] > largest ? group_norms[g] : largest;
+  bound = kmeans_bound(k.d, largest * (1 + 0x1p-30));
+}
+
+inline void FilterMethod::pack_group(const KMeansCall &k, int64_t g) const {
+  float *out = packed + g * (k.d + 1) * kGroup;
+  double largest = 0;
+  for (int64_t r = 0; r < kGroup; ++r) {
+    const int64_t j = g * kGroup + r;
+    if (j >= k.k) {  // padding never passes the threshold
+      out[r] = __builtin_inff();
+      for (int64_t m = 0; m < k.d; ++m) out[(1 + m) * kGroup + r] = 0;
+      continue;
+    }
+    const float *c = k.centroid(j);
+    double square = 0;
+    for (int64_t m = 0; m < k.d; ++m) {
+      const double t = static_cast<double>(c[m]) - static_cast<double>(mu[m]);
+      square += t * t;
+      out[(1 + m) * kGroup + r] = c[m] - mu[m];
+    }
+    out[r] = static_cast<float>(0.5 * square);
+    largest = square > largest ? square : largest;
+  }
+  group_norms[g] = __builtin_sqrt(largest);
+}
+
+/// A vector of `block(0)`, `block(1)`, ..., four elements each.
+template <class D, class Block>
+HWY_INLINE auto join_blocks(D lanes, const Block &block) {
+  const hn::CappedTag<float, 8> eight;
+  const auto low = hn::Combine(eight, block(1), block(0));
+  if constexpr (hn::MaxLanes(D()) == 16)
+    return hn::Combine(lanes, hn::Combine(eight, block(3), block(2)), low);
+  else
+    return low;
+}
+
+/// Transposes the rows into the panel, 4 x 4 elements at a time, and measures them.
+HWY_INLINE void FilterMethod::pack_panel(const KMeansCall &k, const Task &task) const {
+  const Points lanes;
+  const hn::CappedTag<float, 4> four;
+  PanelRows &rows = *task.rows;
+  for (int64_t strip = 0; strip < kPanel; strip += kLanes) {
+    const float *const *row = rows.row + strip;
+    float *out = task.panel + strip;
+    auto n0 = hn::Zero(lanes), n1 = n0, n2 = n0, n3 = n0;
+    for (int64_t m = 0; m < k.d; m += 4) {
+      const size_t left = static_cast<size_t>(k.d - m);
+      // Block b of vector q: four elements of row 4 b + q.
+      const auto load = [&](int64_t q) HWY_ATTR {
+        const auto block = [&](int64_t b) HWY_ATTR {
+          const float *p = row[4 * b + q] + m;
+          return left >= 4 ? hn::LoadU(four, p) : hn::MaskedLoad(hn::FirstN(four, left), four, p);
+        };
+        return join_blocks(lanes, block);
+      };
+      const auto v0 = load(0), v1 = load(1), v2 = load(2), v3 = load(3);
+      const auto a = hn::InterleaveLower(lanes, v0, v2), b = hn::InterleaveLower(lanes, v1, v3);
+      const auto c = hn::InterleaveUpper(lanes, v0, v2), d = hn::InterleaveUpper(lanes, v1, v3);
+      const auto put = [&](int64_t i, auto v, auto &norm) HWY_ATTR {
+        if (m + i >= k.d) return;
+        const auto shifted = hn::Sub(v, hn::Set(lanes, mu[m + i]));
+        norm = hn::MulAdd(shifted, shifted, norm);
+        hn::Store(shifted, lanes, out + (m + i) * kPanel);
+      };
+      put(0, hn::InterleaveLower(lanes, a, b), n0);
+      put(1, hn::InterleaveUpper(lanes, a, b), n1);
+      put(2, hn::InterleaveLower(lanes, c, d), n2);
+      put(3, hn::InterleaveUpper(lanes, c, d), n3);
+    }
+    hn::Store(hn::Add(hn::Add(n0, n1), hn::Add(n2, n3)), lanes, rows.norm + strip);
+  }
+}
+
+/// Compares centroid j canonically for each row whose bit is set.
+HWY_NOINLINE void FilterMethod::rerank(const KMeansCall &k, PanelRows &rows, int64_t j,
+                                       uint64_t hits) const {
+  for (; hits != 0; hits &= hits - 1) {
+    const int p = __builtin_ctzll(hits);
+    if (rows.label[p] == j) continue;
+    const float distance = canonical_distance(rows.row[p], k.centroid(j), k.d);
+    if (distance > rows.best[p] || (distance == rows.best[p] && j > rows.label[p])) continue;
+    rows.best[p] = distance;
+    rows.label[p] = static_cast<int32_t>(j);
+    rows.threshold[p] = threshold(distance, rows.norm[p]);
+  }
+}
+
+/// kGroup x kVectors accumulators; the minimum over the group is compared with the thresholds, and
+/// only where some lane passes is it found out which centroids did.
+HWY_INLINE void FilterMethod::score_panel(const KMeansCall &k, const Task &task) const {
+  const Points lanes;
+  using V = hn::Vec<Points>;
+  PanelRows &rows = *task.rows;
+  const float *HWY_RESTRICT group = packed;
+  for (int64_t g = 0; g < groups; ++g, group += (k.d + 1) * kGroup) {
+    V s[kGroup][kVectors];
+#pragma GCC unroll 8
+    for (int64_t r = 0; r < kGroup; ++r) {
+      s[r][0] = hn::Set(lanes, group[r]);
+      s[r][1] = s[r][0];
+      s[r][2] = s[r][0];
+    }
+    const float *HWY_RESTRICT x = task.panel;
+    const float *HWY_RESTRICT c = group + kGroup;
+    for (int64_t m = 0; m < k.d; ++m, x += kPanel, c += kGroup) {
+      const V x0 = hn::Load(lanes, x), x1 = hn::Load(lanes, x + kLanes),
+              x2 = hn::Load(lanes, x + 2 * kLanes);
+#pragma GCC unroll 8
+      for (int64_t r = 0; r < kGroup; ++r) {
+        const V b = hn::Set(lanes, c[r]);
+        s[r][0] = hn::NegMulAdd(b, x0, s[r][0]);
+        s[r][1] = hn::NegMulAdd(b, x1, s[r][1]);
+        s[r][2] = hn::NegMulAdd(b, x2, s[r][2]);
+      }
+    }
+    V lowest[kVectors];
+#pragma GCC unroll 3
+    for (int64_t v = 0; v < kVectors; ++v) {
+      lowest[v] = s[0][v];
+#pragma GCC unroll 8
+      for (int64_t r = 1; r < kGroup; ++r) lowest[v] = hn::Min(lowest[v], s[r][v]);
+    }
+    V limit[kVectors];
+#pragma GCC unroll 3
+    for (int64_t v = 0; v < kVectors; ++v) limit[v] = hn::Load(lanes, rows.threshold + v * kLanes);
+    const auto any = hn::Or(hn::Or(hn::Le(lowest[0], limit[0]), hn::Le(lowest[1], limit[1])),
+                            hn::Le(lowest[2], limit[2]));
+    if (hn::AllFalse(lanes, any)) continue;
+#pragma GCC unroll 8
+    for (int64_t r = 0; r < kGroup; ++r) {
+      uint64_t hits = 0;
+#pragma GCC unroll 3
+      for (int64_t v = 0; v < kVectors; ++v) {
+        uint64_t bits = 0;
+        hn::StoreMaskBits(lanes, hn::Le(s[r][v], limit[v]), reinterpret_cast<uint8_t *>(&bits));
+        hits |= bits << (v * kLanes);
+      }
+      if (hits != 0) rerank(k, rows, g * kGroup + r, hits);
+    }
+  }
+}
+
+inline void FilterMethod::assign(const KMeansCall &k, Task &task, int64_t begin, int64_t end,
+                                 const int32_t *hints, int32_t *labels, float *distances) const {
+  PanelRows &rows = *task.rows;
+  for (int64_t first = begin; first < end; first += kPanel) {
+    const int64_t count = min_of(kPanel, end - first);
+    for (int64_t p = 0; p < kPanel; ++p) rows.row[p] = k.row(first + (p < count ? p : count - 1));
+    pack_panel(k, task);
+    for (int64_t p = 0; p < count; ++p) {
+      // Without a hint: what the point a panel before got, which is often a neighbour.
+      const int32_t hint = hints != nullptr ? hints[first - begin + p]
+                           : first > begin  ? rows.label[p]
+                                            : 0;
+      const int32_t label = hint >= 0 && hint < k.k ? hint : 0;
+      rows.label[p] = label;
+      rows.best[p] = canonical_distance(rows.row[p], k.centroid(label), k.d);
+    }
+    for (int64_t p = 0; p < kPanel; ++p) {
+      const bool filtered = p < count && bound.usable && rows.norm[p] <= KMeansBound::kLargestNorm;
+      rows.threshold[p] = filtered ? threshold(rows.best[p], rows.norm[p]) : -__builtin_inff();
+    }
+    if (bound.usable) score_panel(k, task);
+    for (int64_t p = 0; p < count; ++p) {
+      if (!bound.usable || !(rows.norm[p] <= KMeansBound::kLargestNorm))
+        for (int64_t j = 0; j < k.k; ++j) rerank(k, rows, j, uint64_t{1} << p);
+      labels[first - begin + p] = rows.label[p];
+      distances[first - begin + p] = rows.best[p];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// One pass over the rows: tasks that claim units of rows, assign them by some method, and add up
+/// sums, counts, inertia and changes. Part of the kernel sources (needs SY_ISA).
+///
+/// A method is a struct with
+///   static void carve_shared(Carver &, const KMeansCall &, Method *)      once a call
+///   static void carve_task(Carver &, const KMeansCall &, Task *)          once a task
+///   void setup(const Context &, const KMeansCall &, uint32_t threads)
+///   void assign(const KMeansCall &, Task &, int64_t begin, int64_t end, const int32_t *hints,
+///               int32_t *labels, float *distances)   of rows begin..end-1; hints may be null
+///   static int64_t unit(const KMeansCall &)          rows that `assign` likes to get at once
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "failure.hpp"
+#include "kmeans_canonical.hpp"
+#include "parallel.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace {
+
+/// Kept between the steps of a fit: the labels behind the sums, so that only rows whose label
+/// changed have to be moved.
+struct KMeansState {
+  int64_t n, d, k;
+  bool valid;
+  int32_t *labels;                  // [n]
+  int64_t *sums, *counts, *totals;  // [k, padded d], [k], [k]
+};
+
+constexpr int64_t kInertiaBlock = SY_KMEANS_INERTIA_BLOCK;
+
+inline int64_t padded(int64_t d) { return (d + 7) & ~int64_t{7}; }
+
+/// What one task adds up.
+struct TaskTotals {
+  int64_t *sums, *counts, *totals;
+  int32_t *labels;   // a unit's, where the caller wants none
+  float *distances;  // a unit's, where no array of all distances exists
+  int64_t changed;
+  bool touched;  // sums, counts and totals hold something
+};
+
+/// How rows are cut into units: inertia blocks when there are plenty, else smaller pieces, and then
+/// all distances are kept until the inertia is added up.
+struct Units {
+  int64_t rows = kInertiaBlock, count = 0;
+  bool keep_distances = false;
+};
+
+template <class Method>
+Units cut_units(const KMeansCall &k, uint32_t threads) {
+  Units u;
+  const int64_t wanted = 8 * static_cast<int64_t>(threads);
+  if (threads > 1 && ceil_of(k.n, kInertiaBlock) < wanted) {
+    const int64_t unit = Method::unit(k);
+    u.rows = unit * ceil_of(ceil_of(k.n, wanted), unit);
+    u.keep_distances = k.partials != nullptr && k.distances == nullptr;
+  }
+  u.count = ceil_of(k.n, u.rows);
+  return u;
+}
+
+template <class Method>
+struct Pass {
+  Method method;
+  Units units;
+  double *scale;                   // [padded d], step only
+  float *all_distances;            // [n] or null
+  TaskTotals *tasks;               // [threads]
+  typename Method::Task *scratch;  // [threads]
+};
+
+template <class Method>
+uint64_t carve(uintptr_t base, const KMeansCall &k, uint32_t threads, Pass<Method> *pass) {
+  Carver carver{base, 0};
+  Pass<Method> local;
+  Pass<Method> &p = pass != nullptr ? *pass : local;
+  p.units = cut_units<Method>(k, threads);
+  Method::carve_shared(carver, k, p.method);
+  p.scale = carver.take<double>(k.step ? static_cast<uint64_t>(padded(k.d)) : 0);
+  p.all_distances = carver.take<float>(p.units.keep_distances ? static_cast<uint64_t>(k.n) : 0);
+  p.tasks = carver.take<TaskTotals>(threads);
+  p.scratch = carver.take<typename Method::Task>(threads);
+  const uint64_t clusters = static_cast<uint64_t>(k.k);
+  for (uint32_t t = 0; t < threads; ++t) {
+    TaskTotals totals{};
+    if (k.step) {
+      totals.sums = carver.take<int64_t>(clusters * static_cast<uint64_t>(padded(k.d)));
+      totals.counts = carver.take<int64_t>(clusters);
+      totals.totals = carver.take<int64_t>(k.weights != nullptr ? clusters : 0);
+    }
+    totals.labels =
+        carver.take<int32_t>(k.labels == nullptr ? static_cast<uint64_t>(p.units.rows) : 0);
+    totals.distances = carver.take<float>(static_cast<uint64_t>(p.units.rows));
+    typename Method::Task task;
+    Method::carve_task(carver, k, task);
+    if (base != 0) {
+      p.tasks[t] = totals;
+      p.scratch[t] = task;
+    }
+  }
+  return carver.used;
+}
+
+template <class Method>
+uint64_t pass_workspace(const Context &ctx, const sy_call &call, bool step) {
+  return carve<Method>(0, kmeans_call(call, step), thread_count(ctx, call), nullptr);
+}
+
+/// Adds (or takes away) row i in cluster j.
+inline void move_row(const KMeansCall &k, TaskTotals &t, const double *scale, double weight_scale,
+                     int64_t i, int32_t j, bool subtract) {
+  const double w = k.weights == nullptr ? 1.0 : static_cast<double>(k.weights[i]);
+  add_row(k.row(i), k.d, scale, w, subtract, t.sums + j * padded(k.d));
+  t.counts[j] += subtract ? -1 : 1;
+  if (k.weights != nullptr) {
+    const int64_t q = quantised_weight(k.weights[i], weight_scale);
+    t.totals[j] += subtract ? -q : q;
+  }
+}
+
+/// Sums, counts and changes of the rows begin..end-1.
+inline void add_unit(const KMeansCall &k, TaskTotals &t, const double *scale, KMeansState *state,
+                     int64_t begin, int64_t end) {
+  if (k.previous == nullptr) {
+    t.changed += end - begin;
+  } else {
+    int64_t changed = 0;
+    for (int64_t i = begin; i < end; ++i) changed += k.previous[i] != k.labels[i];
+    t.changed += changed;
+  }
+  const auto touch = [&] {
+    if (t.touched) return;
+    t.touched = true;
+    const size_t clusters = static_cast<size_t>(k.k) * sizeof(int64_t);
+    memset(t.sums, 0, clusters * static_cast<size_t>(padded(k.d)));
+    memset(t.counts, 0, clusters);
+    if (k.weights != nullptr) memset(t.totals, 0, clusters);
+  };
+  const double weight_scale = power_of_two(k.weight_shift);
+  const bool delta = state != nullptr && state->valid;
+  if (!delta) touch();
+  for (int64_t i = begin; i < end; ++i) {
+    const int32_t label = k.labels[i];
+    if (delta) {
+      const int32_t old = state->labels[i];
+      if (old == label) continue;
+      touch();
+      move_row(k, t, scale, weight_scale, i, old, true);
+    }
+    move_row(k, t, scale, weight_scale, i, label, false);
+    if (state != nullptr) state->labels[i] = label;
+  }
+  if (!delta && state != nullptr)
+    memcpy(state->labels + begin, k.labels + begin, static_cast<size_t>(end - begin) * 4);
+}
+
+/// Adds up all tasks' (and the state's) sums, counts and totals of clusters begin..end-1.
+inline void reduce_clusters(const KMeansCall &k, const TaskTotals *tasks, uint32_t threads,
+                            KMeansState *state, bool delta, int64_t begin, int64_t end) {
+  const int64_t stride = padded(k.d);
+  const auto reduce = [&](int64_t *out, int64_t *kept, auto member, int64_t at, int64_t count) {
+    for (int64_t c = 0; c < count; ++c) out[c] = delta ? kept[at + c] : 0;
+    for (uint32_t t = 0; t < threads; ++t)
+      if (tasks[t].touched)
+        for (int64_t c = 0; c < count; ++c) out[c] += (tasks[t].*member)[at + c];
+    if (kept != nullptr)
+      for (int64_t c = 0; c < count; ++c) kept[at + c] = out[c];
+  };
+  for (int64_t j = begin; j < end; ++j)
+    reduce(k.sums + j * k.d, state != nullptr ? state->sums : nullptr, &TaskTotals::sums,
+           j * stride, k.d);
+  reduce(k.counts + begin, state != nullptr ? state->counts : nullptr, &TaskTotals::counts, begin,
+         end - begin);
+  if (k.weights != nullptr)
+    reduce(k.totals + begin, state != nullptr ? state->totals : nullptr, &TaskTotals::totals, begin,
+           end - begin);
+}
+
+/// Asks the host whether to stop; one thread at a time, others skip.
+struct Poll {
+  const sy_call &call;
+  int64_t units, rows_total;
+  uint8_t asking = 0;
+  uint8_t stopped = 0;
+  int64_t done = 0;
+
+  bool stop(int64_t rows) {
+    __atomic_fetch_add(&done, rows, __ATOMIC_RELAXED);
+    if (call.progress == nullptr) return false;
+    if (__atomic_load_n(&stopped, __ATOMIC_RELAXED) != 0) return true;
+    if (__atomic_exchange_n(&asking, 1, __ATOMIC_ACQUIRE) != 0) return false;
+    const double share = static_cast<double>(__atomic_load_n(&done, __ATOMIC_RELAXED)) /
+                         static_cast<double>(rows_total);
+    const bool stop_now = call.progress(call.progress_arg, share) != 0;
+    if (stop_now) __atomic_store_n(&stopped, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&asking, 0, __ATOMIC_RELEASE);
+    return stop_now;
+  }
+};
+
+template <class Method>
+int32_t run_pass(const Context &ctx, const sy_call &call, bool step, sy_error *error) {
+  const KMeansCall k = kmeans_call(call, step);
+  const uint32_t threads = thread_count(ctx, call);
+  Pass<Method> pass;
+  const auto base = reinterpret_cast<uintptr_t>(call.workspace);
+  if (call.workspace_size < carve<Method>(0, k, threads, nullptr))
+    return failure(error, SY_E_INVALID_ARGUMENT, "the workspace is smaller than was asked for");
+  carve(base, k, threads, &pass);
+  auto *state = step ? static_cast<KMeansState *>(call.state) : nullptr;
+  if (state != nullptr && (state->n != k.n || state->d != k.d || state->k != k.k)) state = nullptr;
+  const bool delta = state != nullptr && state->valid;
+  if (step)
+    for (int64_t m = 0; m < padded(k.d); ++m)
+      pass.scale[m] = m < k.d ? power_of_two(k.shifts[m]) : 0;
+  pass.method.setup(ctx, k, threads);
+
+  const Units &units = pass.units;
+  float *all = k.distances != nullptr ? k.distances
+               : units.keep_distances ? pass.all_distances
+                                      : nullptr;
+  const bool fused_inertia = k.partials != nullptr && units.rows == kInertiaBlock;
+  // Rows between polls: about a millisecond of work.
+  const int64_t unit = Method::unit(k);
+  const int64_t piece = unit * (1 + 40'000'000 / k.d / k.k / unit);
+  Poll poll{call, units.count, k.n};
+  int64_t next = 0;
+  auto work = [&](uint64_t t) {
+    TaskTotals &totals = pass.tasks[t];
+    for (;;) {
+      const int64_t u = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+      if (u >= units.count) return;
+      const int64_t begin = u * units.rows, end = min_of(k.n, begin + units.rows);
+      int32_t *labels = k.labels != nullptr ? k.labels + begin : totals.labels;
+      float *distances = all != nullptr ? all + begin : totals.distances;
+      for (int64_t b = begin; b < end; b += piece) {
+        const int64_t e = min_of(end, b + piece);
+        pass.method.assign(k, pass.scratch[t], b, e,
+                           k.previous != nullptr ? k.previous + b : nullptr, labels + (b - begin),
+                           distances + (b - begin));
+        if (poll.stop(e - b)) return;
+      }
+      if (step) add_unit(k, totals, pass.scale, state, begin, end);
+      if (fused_inertia)
+        k.partials[u] = inertia_partial(
+            distances, k.weights != nullptr ? k.weights + begin : nullptr, end - begin);
+    }
+  };
+  for_each(ctx, threads, threads, work);
+  if (poll.stopped != 0) {
+    if (state != nullptr) state->valid = false;
+    return failure(error, SY_E_CANCELLED,
+                   step ? "kmeans.step was cancelled" : "kmeans.assign was cancelled");
+  }
+  if (k.partials != nullptr && !fused_inertia) {
+    auto block = [&](uint64_t b) {
+      const int64_t begin = static_cast<int64_t>(b) * kInertiaBlock;
+      k.partials[b] =
+          inertia_partial(all + begin, k.weights != nullptr ? k.weights + begin : nullptr,
+                          min_of(k.n, begin + kInertiaBlock) - begin);
+    };
+    for_each(ctx, static_cast<uint64_t>(ceil_of(k.n, kInertiaBlock)), threads, block);
+  }
+  if (!step) return SY_OK;
+  const int64_t chunk = 1 + 16384 / k.d;
+  auto reduce = [&](uint64_t c) {
+    const int64_t begin = static_cast<int64_t>(c) * chunk;
+    reduce_clusters(k, pass.tasks, threads, state, delta, begin, min_of(k.k, begin + chunk));
+  };
+  for_each(ctx, static_cast<uint64_t>(ceil_of(k.k, chunk)), threads, reduce);
+  *k.changed = 0;
+  for (uint32_t t = 0; t < threads; ++t) *k.changed += pass.tasks[t].changed;
+  if (state != nullptr) state->valid = true;
+  return SY_OK;
+}
+
+/// A state is worth having when x, the weights and the shifts stay what they are.
+inline int32_t prepare_pass(const sy_call &call, uint64_t constant_inputs, void **out,
+                            sy_error *error) {
+  *out = nullptr;
+  const KMeansCall k = kmeans_call(call, true);
+  const uint64_t needed = (1u << SY_KMEANS_IN_X) | (1u << SY_KMEANS_IN_SHIFTS) |
+                          (k.weights != nullptr ? 1u << SY_KMEANS_IN_WEIGHTS : 0u);
+  if ((constant_inputs & needed) != needed) return SY_OK;
+  const uint64_t clusters = static_cast<uint64_t>(k.k);
+  const auto carve_state = [&](uintptr_t base, KMeansState *&state) {
+    Carver carver{base, 0};
+    KMeansState s{k.n, k.d, k.k, false, nullptr, nullptr, nullptr, nullptr};
+    state = carver.take<KMeansState>(1);
+    s.sums = carver.take<int64_t>(clusters * static_cast<uint64_t>(padded(k.d)));
+    s.counts = carver.take<int64_t>(clusters);
+    s.totals = carver.take<int64_t>(clusters);
+    s.labels = carver.take<int32_t>(static_cast<uint64_t>(k.n));
+    if (state != nullptr) *state = s;
+    return carver.used;
+  };
+  KMeansState *state = nullptr;
+  void *memory = aligned_alloc(64, carve_state(0, state));
+  if (memory == nullptr)
+    return failure(error, SY_E_OUT_OF_MEMORY, "no memory for the labels and sums of the last pass");
+  carve_state(reinterpret_cast<uintptr_t>(memory), state);
+  *out = state;
+  return SY_OK;
+}
+
+}  // namespace
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu
