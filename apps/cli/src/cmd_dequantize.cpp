@@ -60,9 +60,11 @@ Outcome restore_model(const Arguments &a, const Common &common) {
   if (extension_of(a.out) != ".safetensors")
     return fail(ErrorCode::usage,
                 fmt::format("'{}': a model's tensors go into one .safetensors file", a.out));
+  if (!common.dtype.empty())
+    return fail(ErrorCode::usage, "--dtype: a model's tensors keep the dtypes they had");
   auto engine = make_engine(common);
   if (!engine) return tl::unexpected(engine.error());
-  auto report = dequantize_model(*engine, a.in, a.out);
+  auto report = dequantize_model(*engine, a.in, a.out, [](const std::string &) { return true; });
   clear_status();
   if (!report) return tl::unexpected(report.error());
   Json doc = document("dequantize");

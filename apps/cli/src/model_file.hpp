@@ -57,8 +57,10 @@ Result<ModelReport> quantize_model(Engine &engine, const SafetensorsModel &model
                                    const std::string &dtype, const NameFilter &wanted,
                                    int repeat = 1);
 
-/// The other direction: writes tensors of their original shape and dtype under their names.
-Result<ModelReport> dequantize_model(Engine &engine, const std::string &in, const std::string &out);
+/// The other direction: writes tensors of their original shape and dtype under their names. Tensors
+/// that `wanted` refuses are left out.
+Result<ModelReport> dequantize_model(Engine &engine, const std::string &in, const std::string &out,
+                                     const NameFilter &wanted);
 
 /// True if `name` is a .safetensors file without :KEY that holds several tensors.
 Result<bool> is_model_input(const std::string &name);

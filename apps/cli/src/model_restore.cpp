@@ -9,8 +9,8 @@
 
 namespace switchyard::cli {
 
-Result<ModelReport> dequantize_model(Engine &engine, const std::string &in,
-                                     const std::string &out) {
+Result<ModelReport> dequantize_model(Engine &engine, const std::string &in, const std::string &out,
+                                     const NameFilter &wanted) {
   auto model = SafetensorsModel::open(in);
   if (!model) return tl::unexpected(model.error());
   const auto text = model->metadata().find("meta");
@@ -30,12 +30,12 @@ Result<ModelReport> dequantize_model(Engine &engine, const std::string &in,
     if (!q) return tl::unexpected(q.error());
     const ArrayNames names = model_names(name);
     parts.insert({names.codes, names.scales, names.biases});
-    specs.push_back({name, q->dtype, q->shape});
+    if (wanted(name)) specs.push_back({name, q->dtype, q->shape});
   }
   std::vector<const SafetensorInfo *> copied;
   for (const std::string &name : model->names()) {
     const SafetensorInfo &info = *model->find(name);
-    if (parts.contains(name)) continue;
+    if (parts.contains(name) || !wanted(name)) continue;
     if (!info.dtype)
       return file_error(in,
                         fmt::format("tensor '{}': dtype {} cannot be read", name, info.dtype_name),
@@ -52,6 +52,7 @@ Result<ModelReport> dequantize_model(Engine &engine, const std::string &in,
 
   ModelReport report;
   for (const auto &[name, entry] : entries->items()) {
+    if (!wanted(name)) continue;
     show_status(fmt::format("dequantize {}", name));
     if (auto ok = check_cancelled(); !ok) return tl::unexpected(ok.error());
     auto q = assemble(in, entry, model_names(name), read);
