@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arrays.hpp"
 
+#include <nanobind/stl/string.h>
+
 #include <array>
 #include <memory>
 #include <string>
@@ -61,9 +63,6 @@ nb::object bf16_bits(nb::handle object) {
 
 [[noreturn]] void refuse(nb::handle object, const char *name, Access access) {
   const std::string who = std::string(name) + " is a " + describe_type(object);
-  if (nb::hasattr(object, "requires_grad") && nb::cast<bool>(object.attr("requires_grad")))
-    raise(ErrorCode::invalid_argument,
-          who + " that requires grad; Switchyard computes no gradients, pass it detached");
   if (access == Access::write)
     raise(ErrorCode::invalid_argument,
           who + "; an output must be a writable array in host memory (NumPy, torch or DLPack)");

@@ -242,7 +242,9 @@ nb::tuple view_of(nb::handle x) {
 NB_MODULE(_core, m) {
   const std::string_view text = version();
   m.attr("version") = nb::str(text.data(), text.size());
-  m.def("view_of", &view_of);
+  using namespace nb::literals;
+  const auto a = nb::arg().none();  // an array or None
+  m.def("view_of", &view_of, a);
   nb::class_<Engine>(m, "Engine")
       .def("__init__",
            [](Engine *self, const string &preset, const string &config, int threads,
@@ -250,10 +252,13 @@ NB_MODULE(_core, m) {
               const std::optional<string> &cache_dir) {
              new (self) Engine(make_engine(preset, config, threads, pin, policy, cache_dir));
            })
-      .def("quantize", &quantize)
-      .def("dequantize", &dequantize)
-      .def("kmeans", &kmeans)
-      .def("attention", &attention)
+      .def("quantize", &quantize, a, "format"_a, "group_size"_a, "granularity"_a, a, a, a)
+      .def("dequantize", &dequantize, a, a, a, "format"_a, "group_size"_a, "granularity"_a,
+           "shape"_a, "dtype"_a, a)
+      .def("kmeans", &kmeans, a, "k"_a, "init"_a, a, "n_init"_a, "max_iter"_a, "tol"_a, "seed"_a, a,
+           "int8"_a)
+      .def("attention", &attention, a, a, a, "causal"_a, "window"_a.none(), "softcap"_a, a,
+           "scale"_a, a, "return_lse"_a, a)
       .def("explain", &explain)
       .def("metrics", &metrics)
       .def("recommend", &recommend)

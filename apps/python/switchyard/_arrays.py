@@ -11,9 +11,18 @@ import numpy as np
 from ._errors import InputError
 
 
-def is_torch(x: Any) -> bool:
+def is_torch(x: Any, name: str = "x") -> bool:
+    """Is this a torch tensor? One that a gradient is wanted for is refused: none is computed."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
+    if torch is None or not isinstance(x, torch.Tensor):
+        return False
+    if x.requires_grad and torch.is_grad_enabled():
+        raise InputError(
+            f"{name} requires grad, and Switchyard computes no gradients: pass {name}.detach() or "
+            "call under torch.no_grad()",
+            "invalid_argument",
+        )
+    return True
 
 
 def check_bf16_output(bf16: bool, torch_out: bool) -> None:

@@ -185,7 +185,7 @@ class Engine:
                 "invalid_argument",
             )
         codes = q.blocks if q.blocks is not None else q.codes
-        torch_out = _arrays.is_torch(codes)
+        torch_out = _arrays.is_torch(codes, "q")
         if out is None:
             _arrays.check_bf16_output(q.dtype == "bf16", torch_out)
         y, info = self._core.dequantize(
@@ -305,7 +305,9 @@ class Engine:
         Raises:
             InputError: "shape", "dtype", or an argument out of its range.
         """
-        torch_out = _arrays.is_torch(q)
+        torch_out = _arrays.is_torch(q, "q")
+        for name, x in (("k", k), ("v", v)):
+            _arrays.is_torch(x, name)  # refuses those that require grad
         result = out
         if out is None:
             if torch_out:
