@@ -8,6 +8,9 @@
 ///
 /// Engines are thread-safe; results own their memory; views are never kept after a call returns.
 
+#include <switchyard/ops/attention.h>
+#include <switchyard/ops/kmeans.h>
+#include <switchyard/ops/quantize.h>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -17,9 +20,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <switchyard/ops/attention.h>
-#include <switchyard/ops/kmeans.h>
-#include <switchyard/ops/quantize.h>
 #include <switchyard/tensor.hpp>
 #include <vector>
 
@@ -48,17 +48,20 @@ struct Options {
   Policy policy = Policy::adaptive;
   Numerics numerics = Numerics::reproducible;
   Isolation isolation = Isolation::first_use;
-  int threads = 0;                            ///< 0 = what cgroup, affinity and hwloc allow
-  std::map<std::string, std::string> pin;     ///< op, or "kmeans", or "*" -> backend; never falls back
-  bool strict = false;                        ///< forbid run-time fallback to another backend
-  std::vector<Preference> preferences;        ///< for Policy::thresholds
-  std::vector<std::string> plugin_paths;      ///< absolute directories, searched first
-  std::optional<std::string> cache_dir;       ///< nullopt = XDG cache; "" = keep nothing on disk
-  std::string isa;                            ///< cap: avx2 | avx512 | avx512_bf16 | amx; "" = none
-  double exploration_share = 0.02;            ///< of run time spent on trying other candidates
-  double margin = 0.05;                       ///< a challenger must be faster by this share
-  std::uint32_t gate_timeout_ms = 200;        ///< how long a first call waits for verification
-  std::string log_level = "warning";          ///< debug | info | warning | error | off
+  int threads = 0;                         ///< 0 = what cgroup, affinity and hwloc allow
+  std::map<std::string, std::string> pin;  ///< op, or "kmeans", or "*" -> backend; never falls back
+  bool strict = false;                     ///< forbid run-time fallback to another backend
+  std::vector<Preference> preferences;     ///< for Policy::thresholds
+  std::vector<std::string> plugin_paths;   ///< absolute directories, searched first
+  std::optional<std::string> cache_dir;    ///< nullopt = XDG cache; "" = keep nothing on disk
+  std::string isa;                         ///< cap: avx2 | avx512 | avx512_bf16 | amx; "" = none
+  double exploration_share = 0.02;         ///< of run time spent on trying other candidates
+  double margin = 0.05;                    ///< a challenger must be faster by this share
+  std::uint32_t gate_timeout_ms = 200;     ///< how long a first call waits for verification
+  std::string log_level = "warning";       ///< debug | info | warning | error | off
+  /// Preset and environment are in already (set by the configuration loaders); otherwise the engine
+  /// applies them: preset < fields that differ from their defaults < SWITCHYARD_* variables.
+  bool resolved = false;
 };
 
 /// Who answered a call.
@@ -72,10 +75,10 @@ struct RunInfo {
 };
 
 struct QuantizeOptions {
-  std::string format;             ///< "mlx_affine4", "q4_0", "ternary", ... (any case)
-  int group_size = 0;             ///< 0 = the format's default
+  std::string format;                  ///< "mlx_affine4", "q4_0", "ternary", ... (any case)
+  int group_size = 0;                  ///< 0 = the format's default
   std::string granularity = "tensor";  ///< tensor | row | group
-  std::string scale = "default";  ///< default | absmax | absmean | floor | rceil
+  std::string scale = "default";       ///< default | absmax | absmean | floor | rceil
   std::string nonfinite = "error";     ///< error | saturate
   /// Caller-owned output arrays; absent ones are allocated.
   TensorView codes_out{}, scales_out{}, biases_out{};
@@ -127,8 +130,8 @@ struct KMeansResult {
 struct AttentionOptions {
   sy_causal causal = SY_CAUSAL_NONE;
   std::optional<std::int64_t> window{};  ///< W keys including itself: left = W - 1, right unlimited
-  std::int64_t window_left = -1, window_right = -1;  ///< -1 = unlimited
-  float softcap = 0;                                 ///< 0 = none
+  std::int64_t window_left = -1, window_right = -1;       ///< -1 = unlimited
+  float softcap = 0;                                      ///< 0 = none
   float scale = std::numeric_limits<float>::quiet_NaN();  ///< NaN = 1/sqrt(Dk)
   TensorView mask{};   ///< bool or additive; broadcast to [B, Hq, Lq, Lkv] from the right
   TensorView sinks{};  ///< f32 [Hq]
@@ -147,17 +150,17 @@ struct Explanation {
   struct Candidate {
     std::string kernel, backend;
     bool supported = false;
-    std::string reason;       ///< why refused, or why not chosen
-    std::string verified;     ///< "gate" | "cached" | "no" | "failed: ..."
-    double estimate_ns = 0;   ///< the author's prior; 0 = none
-    double median_ns = 0;     ///< measured; 0 = not yet
+    std::string reason;              ///< why refused, or why not chosen
+    std::string verified;            ///< "gate" | "cached" | "no" | "failed: ..."
+    double estimate_ns = 0;          ///< the author's prior; 0 = none
+    double median_ns = 0;            ///< measured; 0 = not yet
     double low_ns = 0, high_ns = 0;  ///< 95 % interval of the median
     int samples = 0;
   };
   std::string op, shape, policy;
-  std::string chosen;  ///< kernel, "" if none supports the call
-  std::string rule;    ///< the rule that decided, in words
-  std::string store;   ///< "hit", or "miss: ..."
+  std::string chosen;      ///< kernel, "" if none supports the call
+  std::string rule;        ///< the rule that decided, in words
+  std::string store;       ///< "hit", or "miss: ..."
   std::string reproducer;  ///< a one-line command
   std::vector<Candidate> candidates;
 
@@ -173,8 +176,8 @@ struct BackendMetrics {
 
 struct Metrics {
   std::uint64_t total_operations = 0;
-  std::map<std::string, BackendMetrics> backends;                              ///< by instance
-  std::map<std::string, std::map<std::string, BackendMetrics>> by_op;          ///< op -> instance
+  std::map<std::string, BackendMetrics> backends;                      ///< by instance
+  std::map<std::string, std::map<std::string, BackendMetrics>> by_op;  ///< op -> instance
   std::vector<std::pair<std::string, std::uint64_t>> fallback_reasons;
   double exploration_ms = 0;
   double dispatch_ns = 0;  ///< mean cost of a decided call, 0 if never sampled
@@ -183,8 +186,8 @@ struct Metrics {
 };
 
 struct Recommendation {
-  std::string what;      ///< what to enable, build, install or change
-  std::string evidence;  ///< the measurement behind it
+  std::string what;          ///< what to enable, build, install or change
+  std::string evidence;      ///< the measurement behind it
   double expected_gain = 0;  ///< times faster; 0 = no figure
 };
 
@@ -200,28 +203,28 @@ struct PluginInfo {
 
 class Engine;
 
-/// A decided call for hot loops: all but data pointers and the shapes within the same size class
-/// is fixed. Keeps no clock. One thread at a time; keep the engine alive.
+/// A decided call for hot loops: all but data pointers and growing lengths is fixed; the tensors'
+/// descriptions and the parameters are copied, the data is the caller's. Nothing is validated and
+/// no clock is kept. One thread at a time; keep the engine alive.
 class SY_API Bound {
  public:
   Bound(Bound &&) noexcept;
   Bound &operator=(Bound &&) noexcept;
   ~Bound();
-  /// The call whose pointers may be changed between runs.
-  sy_call &call() noexcept { return call_; }
+  /// The tensor of a slot, to be pointed elsewhere or grown between runs; null if absent.
+  sy_tensor *input(std::size_t slot) noexcept;
+  sy_tensor *output(std::size_t slot) noexcept;
   /// Runs the kernel; SY_OK or its status.
-  std::int32_t run(sy_error *error = nullptr) noexcept {
-    return (*invoke_)(target_, &call_, error);
-  }
+  std::int32_t run(sy_error *error = nullptr) noexcept { return (*invoke_)(impl_.get(), error); }
   const std::string &kernel() const noexcept;
 
  private:
   friend class Engine;
   Bound();
-  sy_call call_{};
-  void *target_ = nullptr;
-  std::int32_t (*invoke_)(void *, const sy_call *, sy_error *) = nullptr;
   struct Impl;
+  static std::int32_t first_run(Impl *, sy_error *) noexcept;
+  static std::int32_t decided_run(Impl *, sy_error *) noexcept;
+  std::int32_t (*invoke_)(Impl *, sy_error *) = nullptr;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -60,7 +60,8 @@ typedef enum sy_status {
   SY_E_HARDWARE = 9,         /* the needed device or instruction set is missing */
   SY_E_DEVICE_LOST = 10,     /* the instance is dead; the host will not call it again */
   SY_E_ABI = 11,             /* versions or struct sizes do not fit */
-  SY_E_INTERNAL = 12         /* a defect in the plugin */
+  SY_E_INTERNAL = 12,        /* a defect in the plugin */
+  SY_E_VERIFICATION = 13     /* from the host only: the kernel's results were found wrong */
 } sy_status;
 
 /* Why something failed or was refused. Owned by the caller, who sets

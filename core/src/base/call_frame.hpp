@@ -37,6 +37,13 @@ class CallFrame {
     call_.params = &params;
     call_.params_size = sizeof(P);
   }
+  /// The tensor of a slot, null if absent.
+  sy_tensor *input_tensor(std::size_t slot) noexcept {
+    return slot < kSlots && inputs_[slot] != nullptr ? &in_[slot] : nullptr;
+  }
+  sy_tensor *output_tensor(std::size_t slot) noexcept {
+    return slot < kSlots && outputs_[slot] != nullptr ? &out_[slot] : nullptr;
+  }
   sy_call &call() noexcept { return call_; }
   const sy_call &call() const noexcept { return call_; }
 

@@ -29,6 +29,8 @@ ErrorCode from_status(std::int32_t status) noexcept {
     case SY_E_DEVICE_LOST:
     case SY_E_ABI:
       return ErrorCode::backend;
+    case SY_E_VERIFICATION:
+      return ErrorCode::verification;
     default:
       return ErrorCode::internal;
   }
@@ -56,6 +58,8 @@ std::int32_t to_status(ErrorCode code) noexcept {
       return SY_E_CANCELLED;
     case ErrorCode::backend:
       return SY_E_HARDWARE;
+    case ErrorCode::verification:
+      return SY_E_VERIFICATION;
     default:
       return SY_E_INTERNAL;
   }

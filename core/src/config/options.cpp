@@ -157,6 +157,7 @@ Status apply_environment(Options &options) {
     changed.plugin_paths.insert(changed.plugin_paths.begin(), found.begin(), found.end());
   }
   options = std::move(changed);
+  options.resolved = true;
   return {};
 }
 

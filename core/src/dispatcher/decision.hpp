@@ -40,6 +40,7 @@ struct Decision {
   std::vector<std::unique_ptr<Choice>> choices;  ///< best prior first; fixed after creation
 
   std::atomic<Choice *> chosen{nullptr};  ///< null while still exploring
+  std::atomic<bool> waited{false};        ///< the first call has waited for a verdict
   std::atomic<std::uint64_t> calls{0};
   std::atomic<std::uint64_t> timing_mask{0};  ///< a call is timed when (calls & mask) == 0
 

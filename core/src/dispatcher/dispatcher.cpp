@@ -176,8 +176,10 @@ std::int32_t Dispatcher::execute(Decision &d, Choice &choice, sy_call &call, Ker
 Choice *Dispatcher::pick(Decision &d, const sy_call &call, std::string &reason) {
   const bool must_wait = options_.policy == Policy::benchmark ||
                          !pinned_backend(options_, all_ops()[d.op]->id()).empty();
-  const std::uint32_t patience = must_wait ? kPatienceMs : options_.gate_timeout_ms;
-  // Wait for the best prior; when that fails, for the next one.
+  // Only the first call waits, for the best prior; when that fails, for the next one.
+  const std::uint32_t patience = must_wait                 ? kPatienceMs
+                                 : d.waited.exchange(true) ? 0
+                                                           : options_.gate_timeout_ms;
   for (const auto &c : d.choices) {
     if (!c->supported() || c->failed.load(std::memory_order_relaxed)) continue;
     const bool in_time = verdicts_.wait(*c->verdict, patience);

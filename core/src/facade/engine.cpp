@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+#include "attention/attention.hpp"
+#include "base/status_codes.hpp"
+#include "facade/engine_impl.hpp"
+#include "host/host.hpp"
+#include "host/log.hpp"
+#include "kmeans/fit.hpp"
+#include "machine/machine.hpp"
+#include "quantize/quantize.hpp"
+
+namespace switchyard {
+
+std::string_view version() noexcept { return SWITCHYARD_VERSION; }
+
+Engine::Engine(Options options) {
+  auto made = create(std::move(options));
+  if (!made) throw std::runtime_error(made.error().text());
+  impl_ = std::move(made->impl_);
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+Engine::Engine(Engine &&) noexcept = default;
+Engine &Engine::operator=(Engine &&) noexcept = default;
+Engine::~Engine() = default;
+
+Result<Engine> Engine::create(Options options) {
+  auto resolved = resolve_options(std::move(options));
+  if (!resolved) return tl::unexpected(resolved.error());
+  auto impl = std::make_unique<Impl>();
+  impl->options = std::move(*resolved);
+  if (const auto ok = set_log_level(impl->options.log_level); !ok)
+    return tl::unexpected(ok.error());
+  const Machine &here = machine();
+  impl->threads = static_cast<std::uint32_t>(impl->options.threads > 0 ? impl->options.threads
+                                                                       : here.thread_budget);
+  std::string cache = resolve_cache_dir(impl->options.cache_dir);
+  if (!cache.empty()) cache += "/" + here.fingerprint + "/verdicts";
+  impl->store = std::make_unique<VerdictStore>(std::move(cache));
+  auto registry = Registry::load(impl->options, *impl->store, impl->threads);
+  if (!registry) return tl::unexpected(registry.error());
+  impl->registry = std::move(*registry);
+  impl->verdicts =
+      std::make_unique<VerdictBook>(impl->options, *impl->registry, *impl->store, impl->threads);
+  impl->dispatcher =
+      std::make_unique<Dispatcher>(impl->options, *impl->registry, *impl->verdicts, impl->threads);
+  return Engine(std::move(impl));
+}
+
+Result<Quantized> Engine::quantize(TensorView x, const QuantizeOptions &options) {
+  auto result = switchyard::quantize(*impl_->dispatcher, x, options);
+  if (result) result->info.requested_backend = impl_->requested(SY_OP_QUANTIZE);
+  return result;
+}
+
+Result<Tensor> Engine::dequantize(const Quantized &q, TensorView out, RunInfo *info) {
+  auto result = switchyard::dequantize(*impl_->dispatcher, q, out, info);
+  if (result && info != nullptr) info->requested_backend = impl_->requested(SY_OP_DEQUANTIZE);
+  return result;
+}
+
+Result<KMeansResult> Engine::kmeans(TensorView x, const KMeansOptions &options) {
+  auto result = switchyard::fit(*impl_->dispatcher, x, options);
+  if (result) result->info.requested_backend = impl_->requested(SY_OP_KMEANS_STEP);
+  return result;
+}
+
+Result<Tensor> Engine::kmeans_assign(TensorView x, TensorView centroids, RunInfo *info) {
+  auto result = switchyard::assign(*impl_->dispatcher, x, centroids, info);
+  if (result && info != nullptr) info->requested_backend = impl_->requested(SY_OP_KMEANS_ASSIGN);
+  return result;
+}
+
+Result<AttentionResult> Engine::attention(TensorView q, TensorView k, TensorView v,
+                                          const AttentionOptions &options) {
+  auto result = switchyard::attention(*impl_->dispatcher, q, k, v, options);
+  if (result) result->info.requested_backend = impl_->requested(SY_OP_ATTENTION);
+  return result;
+}
+
+std::int32_t Engine::run(std::string_view op, sy_call &call, sy_error *error,
+                         RunInfo *info) noexcept {
+  OpIndex index = 0;
+  const auto ops = all_ops();
+  while (index < ops.size() && ops[index]->id() != op) ++index;
+  if (index == ops.size()) {
+    to_abi(find_op(op).error(), error);
+    return SY_E_INVALID_ARGUMENT;
+  }
+  if (info == nullptr) return impl_->dispatcher->route(index, call, nullptr, error, nullptr);
+  Answer answer;
+  const std::uint64_t start = now_ns();
+  const std::int32_t status = impl_->dispatcher->route(index, call, nullptr, error, &answer);
+  info->time_ms = static_cast<double>(now_ns() - start) / 1e6;
+  info->backend = answer.backend;
+  info->kernel = answer.kernel;
+  info->verified = answer.verified;
+  info->fallback_reason = answer.fallback_reason;
+  info->requested_backend = impl_->requested(op);
+  return status;
+}
+
+std::vector<PluginInfo> Engine::plugins() const { return impl_->registry->plugins(); }
+std::vector<std::string> Engine::search_log() const { return impl_->registry->search_log(); }
+const Options &Engine::options() const noexcept { return impl_->options; }
+int Engine::threads() const noexcept { return static_cast<int>(impl_->threads); }
+
+}  // namespace switchyard

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// An engine's parts, in order of construction.
+
+#include <switchyard/engine.hpp>
+
+#include "dispatcher/dispatcher.hpp"
+
+namespace switchyard {
+
+struct Engine::Impl {
+  Options options;
+  std::uint32_t threads = 1;
+  std::unique_ptr<VerdictStore> store;
+  std::unique_ptr<Registry> registry;
+  std::unique_ptr<VerdictBook> verdicts;
+  std::unique_ptr<Dispatcher> dispatcher;
+
+  /// RunInfo's `requested_backend` for an op.
+  std::string requested(std::string_view op) const { return pinned_backend(options, op); }
+};
+
+/// Preset and environment folded in; checks what the type system cannot.
+Result<Options> resolve_options(Options given);
+
+}  // namespace switchyard

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Decision records: every candidate, its refusal or its timing, and the rule that decided.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/status_codes.hpp"
+#include "facade/engine_impl.hpp"
+
+namespace switchyard {
+namespace {
+
+constexpr int kMostMeasuredCalls = 400;
+constexpr std::uint32_t kVerdictWaitMs = 30'000;
+
+std::string verdict_text(const Choice &c) {
+  if (!c.supported()) return "no";
+  switch (c.verdict->get()) {
+    case Verdict::gate:
+      return "gate";
+    case Verdict::cached:
+      return "cached";
+    case Verdict::failed:
+      return "failed: " + c.verdict->reason;
+    case Verdict::pending:
+      break;
+  }
+  return "no";
+}
+
+Explanation::Candidate describe(const Choice &c, const Choice *chosen) {
+  Explanation::Candidate out;
+  out.kernel = c.candidate->name;
+  out.backend = c.candidate->backend;
+  out.supported = c.supported();
+  out.verified = verdict_text(c);
+  out.estimate_ns = static_cast<double>(c.prior_ns);
+  out.samples = c.samples.count();
+  out.median_ns = c.samples.median();
+  const auto interval = c.samples.interval();
+  out.low_ns = interval.low;
+  out.high_ns = interval.high;
+  if (!c.refusal.empty())
+    out.reason = c.refusal;
+  else if (!c.failure.empty())
+    out.reason = "failed: " + c.failure;
+  else if (c.supported() && c.verdict->get() == Verdict::failed)
+    out.reason = "failed verification";
+  else if (c.supported() && c.verdict->get() == Verdict::pending)
+    out.reason = "not verified yet";
+  else if (!c.pruned.empty())
+    out.reason = c.pruned;
+  else if (&c != chosen && chosen != nullptr && c.samples.count() > 0 &&
+           chosen->samples.count() > 0)
+    out.reason = fmt::format("{:.2f} times the chosen one's median",
+                             c.samples.median() / chosen->samples.median());
+  return out;
+}
+
+std::string duration(double ns) {
+  if (ns < 1e3) return fmt::format("{:.0f} ns", ns);
+  if (ns < 1e6) return fmt::format("{:.1f} us", ns / 1e3);
+  if (ns < 1e9) return fmt::format("{:.2f} ms", ns / 1e6);
+  return fmt::format("{:.2f} s", ns / 1e9);
+}
+
+std::string_view policy_name(Policy p) {
+  switch (p) {
+    case Policy::adaptive:
+      return "adaptive";
+    case Policy::benchmark:
+      return "benchmark";
+    case Policy::thresholds:
+      return "thresholds";
+    case Policy::fixed:
+      return "fixed";
+    case Policy::frozen:
+      return "frozen";
+  }
+  return "adaptive";
+}
+
+/// Who would answer the next call.
+Choice *expected(Decision &d, const Selector &selector, std::int64_t elements) {
+  if (Choice *chosen = d.chosen.load(std::memory_order_acquire)) return chosen;
+  if (Choice *next = selector.next(d, elements)) return next;
+  return nullptr;
+}
+
+}  // namespace
+
+Result<Explanation> Engine::explain(std::string_view op, std::string_view shape_text,
+                                    bool measure) {
+  const auto index = find_op(op);
+  if (!index) return tl::unexpected(index.error());
+  const OpSpec &spec = *all_ops()[*index];
+  const auto shape = Shape::parse(shape_text);
+  if (!shape) return tl::unexpected(shape.error());
+  const auto problem = spec.make_problem(*shape, kGateSeed);
+  if (!problem) return tl::unexpected(problem.error());
+  auto outputs = ProblemOutputs::make(*problem);
+  if (!outputs) return tl::unexpected(outputs.error());
+  CallFrame frame(static_cast<std::uint32_t>(problem->inputs.size()),
+                  static_cast<std::uint32_t>(problem->outputs.size()));
+  switchyard::bind(*problem, *outputs, frame);
+  frame.call().threads = impl_->threads;
+  if (const auto valid = spec.validate(frame.call()); !valid) return tl::unexpected(valid.error());
+
+  Dispatcher &dispatcher = *impl_->dispatcher;
+  const std::string described = spec.describe(frame.call()).text();
+  auto *d = const_cast<Decision *>(dispatcher.remembered(*index, described));
+  if (d == nullptr) d = &dispatcher.decision(*index, frame.call());
+  for (const auto &c : d->choices)
+    if (c->supported()) impl_->verdicts->wait(*c->verdict, kVerdictWaitMs);
+  if (measure)
+    for (int i = 0; i < kMostMeasuredCalls && d->chosen.load(std::memory_order_acquire) == nullptr;
+         ++i) {
+      sy_error error = make_abi_error();
+      if (const auto status = dispatcher.route(*index, frame.call(), nullptr, &error, nullptr);
+          status != SY_OK)
+        return tl::unexpected(from_abi(error, status, ""));
+    }
+
+  const std::lock_guard lock(d->mutex);
+  Explanation e;
+  e.op = spec.id();
+  e.shape = described;
+  const std::string pin = impl_->requested(op);
+  e.policy = pin.empty() ? std::string(policy_name(impl_->options.policy)) : "fixed";
+  const std::int64_t elements = TensorView(*frame.call().inputs[0]).elements();
+  const Choice *chosen = expected(*d, Selector(impl_->options), elements);
+  if (chosen != nullptr) {
+    e.chosen = chosen->candidate->name;
+    e.rule = !d->rule.empty()
+                 ? d->rule
+                 : "not measured yet: of the verified candidates the best prior answers first";
+    if (!pin.empty()) e.rule = "pinned to " + pin + "; " + e.rule;
+  } else {
+    e.rule = pin.empty() ? "no candidate is usable; the reference answers"
+                         : "pinned to " + pin + ", which cannot answer";
+  }
+  e.store = impl_->store->directory().empty()
+                ? "miss: nothing is kept on disk"
+                : "verdicts in " + impl_->store->directory() + "; timings are this process's";
+  e.reproducer = fmt::format("switchyard bench {} {} --threads {}", e.op, e.shape, impl_->threads);
+  for (const auto &c : d->choices) e.candidates.push_back(describe(*c, chosen));
+  return e;
+}
+
+std::string Explanation::text() const {
+  std::string out = chosen.empty() ? fmt::format("{} ({}): no backend was chosen\n", op, shape)
+                                   : fmt::format("{} ({}): {}\n", op, shape, chosen);
+  out += fmt::format("  because  {}\n  policy   {}\n  store    {}\n", rule, policy, store);
+  for (const Candidate &c : candidates) {
+    std::string line = fmt::format("  {} {:<44}", c.kernel == chosen ? "*" : " ", c.kernel);
+    if (!c.supported) {
+      out += line + " refused: " + c.reason + "\n";
+      continue;
+    }
+    if (c.samples > 0)
+      line += fmt::format(" {:>9} ({} to {}, {} timings)", duration(c.median_ns),
+                          duration(c.low_ns), duration(c.high_ns), c.samples);
+    else if (c.estimate_ns > 0)
+      line += fmt::format(" about {} by its author's estimate", duration(c.estimate_ns));
+    else
+      line += " not timed";
+    line += "; verified: " + c.verified;
+    if (!c.reason.empty()) line += "; " + c.reason;
+    out += line + "\n";
+  }
+  return out + "  again    " + reproducer + "\n";
+}
+
+std::string Explanation::json() const {
+  nlohmann::ordered_json doc{{"op", op},
+                             {"shape", shape},
+                             {"policy", policy},
+                             {"chosen", chosen},
+                             {"rule", rule},
+                             {"store", store},
+                             {"reproducer", reproducer},
+                             {"candidates", nlohmann::ordered_json::array()}};
+  for (const Candidate &c : candidates)
+    doc["candidates"].push_back({{"kernel", c.kernel},
+                                 {"backend", c.backend},
+                                 {"supported", c.supported},
+                                 {"reason", c.reason},
+                                 {"verified", c.verified},
+                                 {"estimate_ns", c.estimate_ns},
+                                 {"median_ns", c.median_ns},
+                                 {"low_ns", c.low_ns},
+                                 {"high_ns", c.high_ns},
+                                 {"samples", c.samples}});
+  return doc.dump(2);
+}
+
+}  // namespace switchyard
