@@ -10,6 +10,7 @@
 #include "quantize_values.hpp"
 
 namespace switchyard::reference {
+namespace quant {
 namespace {
 
 using cpu::failure;
@@ -157,7 +158,10 @@ constexpr cpu::KernelDef kKernels[] = {{
 }};
 
 }  // namespace
+}  // namespace quant
 
-cpu::KernelList dequantize_kernels() noexcept { return {kKernels, std::size(kKernels)}; }
+cpu::KernelList dequantize_kernels() noexcept {
+  return {quant::kKernels, std::size(quant::kKernels)};
+}
 
 }  // namespace switchyard::reference

@@ -11,6 +11,7 @@
 #include "quantize_values.hpp"
 
 namespace switchyard::reference {
+namespace quant {
 namespace {
 
 using cpu::failure;
@@ -304,7 +305,10 @@ constexpr cpu::KernelDef kKernels[] = {{
 }};
 
 }  // namespace
+}  // namespace quant
 
-cpu::KernelList quantize_kernels() noexcept { return {kKernels, std::size(kKernels)}; }
+cpu::KernelList quantize_kernels() noexcept {
+  return {quant::kKernels, std::size(quant::kKernels)};
+}
 
 }  // namespace switchyard::reference

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace switchyard::reference {
+namespace switchyard::reference::quant {
 
 inline float f16_to_f32(std::uint16_t h) noexcept {
   const float sign = (h & 0x8000u) != 0 ? -1.0f : 1.0f;
@@ -28,6 +28,7 @@ inline std::uint16_t f32_to_f16(float value) noexcept {
   const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000u);
   const float magnitude = std::fabs(value);
   if (std::isnan(value)) return static_cast<std::uint16_t>(sign | 0x7E00u);
+  if (magnitude == 0.0f) return sign;
   if (magnitude >= 65520.0f) return static_cast<std::uint16_t>(sign | 0x7C00u);
   int exponent = 0;
   std::frexp(magnitude, &exponent);                        // magnitude = [0.5, 1) * 2^exponent
@@ -127,4 +128,4 @@ class Progress {
   bool stopped_ = false;
 };
 
-}  // namespace switchyard::reference
+}  // namespace switchyard::reference::quant

@@ -68,7 +68,7 @@ float largest_magnitude(const QuantProblem &p) {
   }
   if (same(p.dtype, dtypes::f16)) limit = std::min(limit, 65504.0f);
   if (same(p.dtype, dtypes::bf16))
-    limit = std::bit_cast<float>(std::bit_cast<std::uint32_t>(limit) & 0xFFFF0000u);
+    limit = bf16_to_f32(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(limit) >> 16));
   return limit;
 }
 

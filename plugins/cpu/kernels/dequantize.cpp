@@ -7,6 +7,7 @@
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
+namespace quant {
 namespace {
 
 const uint8_t *input_bytes(const sy_call &call, int slot) {
@@ -156,9 +157,10 @@ constexpr KernelDef kKernels[] = {
 };
 
 }  // namespace
+}  // namespace quant
 
 KernelList dequantize_kernels() noexcept {
-  return {kKernels, sizeof(kKernels) / sizeof(kKernels[0])};
+  return {quant::kKernels, sizeof(quant::kKernels) / sizeof(quant::kKernels[0])};
 }
 
 }  // namespace SY_ISA

@@ -6,6 +6,7 @@
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
+namespace quant {
 
 using DI = hn::RebindToSigned<DF>;
 
@@ -120,5 +121,6 @@ HWY_INLINE void decode_ternary(const uint8_t *codes, int64_t n, float scale, T *
   }
 }
 
+}  // namespace quant
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu

@@ -9,6 +9,7 @@
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
+namespace quant {
 
 // Sizes found by measurement on Zen 4; none changes results.
 inline constexpr uint64_t kSerialBytes = 192 << 10;  ///< below, waking threads costs more
@@ -227,5 +228,6 @@ inline int32_t check_quant_call(const QuantKernel &kernel, const sy_call &call,
   return SY_OK;
 }
 
+}  // namespace quant
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu

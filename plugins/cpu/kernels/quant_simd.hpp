@@ -12,6 +12,7 @@
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
+namespace quant {
 
 namespace hn = hwy::HWY_NAMESPACE;
 using hwy::bfloat16_t;
@@ -163,5 +164,6 @@ HWY_INLINE float inverse(float d) {
   return (bits_of(id) & 0x7FFFFFFFu) == kInfBits ? 0.0f : id;
 }
 
+}  // namespace quant
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu

@@ -9,6 +9,7 @@
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
+namespace quant {
 namespace {
 
 int32_t supports(const KernelDef &self, const Context &, const sy_call &call, sy_error *reason) {
@@ -74,9 +75,10 @@ constexpr KernelDef kKernels[] = {
 };
 
 }  // namespace
+}  // namespace quant
 
 KernelList quantize_kernels() noexcept {
-  return {kKernels, sizeof(kKernels) / sizeof(kKernels[0])};
+  return {quant::kKernels, sizeof(quant::kKernels) / sizeof(quant::kKernels[0])};
 }
 
 }  // namespace SY_ISA

@@ -6,6 +6,7 @@
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
+namespace quant {
 
 /// Scale and bias of a group from its extremes, in f32 as the owner's CPU code computes them.
 struct AffineScale {
@@ -132,5 +133,6 @@ int32_t quantize_affine(const KernelDef &, const Context &ctx, const sy_call &ca
   }
 }
 
+}  // namespace quant
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu

@@ -7,6 +7,7 @@
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
+namespace quant {
 
 enum class Encoded { ok, nonfinite, overflow };
 
@@ -157,5 +158,6 @@ int32_t quantize_blocks(const KernelDef &, const Context &ctx, const sy_call &ca
   return first.status(error, kScaleOverflow);
 }
 
+}  // namespace quant
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu

@@ -11,6 +11,7 @@
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
+namespace quant {
 
 inline constexpr int64_t kSumBlock = 4096;
 inline constexpr int kRunning = 32;
@@ -273,5 +274,6 @@ int32_t quantize_ternary(const KernelDef &, const Context &ctx, const sy_call &c
   return first.status(error, "");
 }
 
+}  // namespace quant
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu
