@@ -47,17 +47,22 @@ nb::dlpack::dtype to_dlpack(DType t) noexcept {
   return {static_cast<std::uint8_t>(code), t.bits, 1};
 }
 
+/// str(object.name)
+std::string text_of(nb::handle object, const char *name) {
+  const nb::object attribute = object.attr(name);
+  return nb::cast<std::string>(nb::str(nb::handle(attribute)));
+}
+
 std::string describe_type(nb::handle object) {
-  std::string name = nb::cast<std::string>(nb::str(object.type().attr("__name__")));
-  if (nb::hasattr(object, "dtype"))
-    name += " of dtype " + nb::cast<std::string>(nb::str(object.attr("dtype")));
+  std::string name = text_of(object.type(), "__name__");
+  if (nb::hasattr(object, "dtype")) name += " of dtype " + text_of(object, "dtype");
   return name;
 }
 
 /// The bits of a bfloat16 NumPy array as uint16, or a null object.
 nb::object bf16_bits(nb::handle object) {
   if (!nb::hasattr(object, "dtype") || !nb::hasattr(object, "view")) return {};
-  if (nb::cast<std::string>(nb::str(object.attr("dtype"))) != "bfloat16") return {};
+  if (text_of(object, "dtype") != "bfloat16") return {};
   return object.attr("view")("uint16");
 }
 

@@ -62,6 +62,7 @@ Engine make_engine(const string &preset, const string &config, int threads,
   for (const auto &[op, backend] : pin) options.pin[op] = backend;
   if (policy) options.policy = value(parse_policy(*policy));
   if (cache_dir) options.cache_dir = *cache_dir;
+  options.resolved = true;  // nothing is left to fold in, and these arguments come last
   return value(unlocked([&] { return Engine::create(std::move(options)); }));
 }
 
