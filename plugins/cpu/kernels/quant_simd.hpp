@@ -77,30 +77,34 @@ HWY_INLINE VF rounded(VF v) {
   }
 }
 
-template <class T>
-HWY_INLINE float load_scalar(const T *p) {
-  if constexpr (sizeof(T) == 4) {
-    return *p;
-  } else {
-    const hn::CappedTag<float, 4> d4;  // a whole register: narrower f16 loads are no cheaper
-    T tmp[4];
-    memset(tmp, 0, sizeof(tmp));
-    memcpy(tmp, p, sizeof(T));
-    return hn::GetLane(hn::PromoteTo(d4, hn::LoadU(hn::Rebind<T, decltype(d4)>(), tmp)));
-  }
-}
+HWY_INLINE uint32_t bits_of(float v) { return __builtin_bit_cast(uint32_t, v); }
+HWY_INLINE float float_of(uint32_t v) { return __builtin_bit_cast(float, v); }
 
 /// The bits of v rounded to f16.
 HWY_INLINE uint16_t f16_bits(float v) {
   const hn::CappedTag<float, 4> d4;
   const hn::Rebind<float16_t, decltype(d4)> dh;
-  uint16_t bits[4];
-  hn::StoreU(hn::DemoteTo(dh, hn::Set(d4, v)), dh, reinterpret_cast<float16_t *>(bits));
-  return bits[0];
+  const hn::Rebind<uint16_t, decltype(d4)> du;
+  return hn::GetLane(hn::BitCast(du, hn::DemoteTo(dh, hn::Set(d4, v))));
 }
 
-HWY_INLINE uint32_t bits_of(float v) { return __builtin_bit_cast(uint32_t, v); }
-HWY_INLINE float float_of(uint32_t v) { return __builtin_bit_cast(float, v); }
+template <class T>
+HWY_INLINE float load_scalar(const T *p) {
+  if constexpr (sizeof(T) == 4) {
+    return *p;
+  } else {
+    uint16_t h;
+    memcpy(&h, p, sizeof(h));
+    if constexpr (__is_same(T, bfloat16_t)) {
+      return float_of(static_cast<uint32_t>(h) << 16);
+    } else {
+      const hn::CappedTag<float, 4> d4;
+      const hn::Rebind<uint16_t, decltype(d4)> du;
+      const hn::Rebind<float16_t, decltype(d4)> dh;
+      return hn::GetLane(hn::PromoteTo(d4, hn::BitCast(dh, hn::Set(du, h))));
+    }
+  }
+}
 
 template <class T>
 HWY_INLINE void store_scalar(float v, T *p) {
