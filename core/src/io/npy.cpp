@@ -243,9 +243,11 @@ Result<std::string> read_npy_text(const NpySource &source) {
 
 namespace {
 
-std::string framed_header(std::string_view descr, std::string_view shape) {
+/// `room` spaces are left for the first dimension to grow in place, as NumPy does.
+std::string framed_header(std::string_view descr, std::string_view shape, std::size_t room) {
   std::string dict =
       fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}", descr, shape);
+  dict.append(room, ' ');
   const std::size_t prefix = sizeof kMagic + 4;
   const std::size_t total = (prefix + dict.size() + 1 + 63) / 64 * 64;  // data aligned to 64 bytes
   dict.append(total - prefix - dict.size() - 1, ' ').push_back('\n');
@@ -271,13 +273,14 @@ Result<std::string> npy_header(DType dtype, std::span<const std::int64_t> shape)
   if (shape.size() == 1) text.pop_back();
   text += ')';
   return framed_header(fmt::format("{}{}{}", size_of(dtype) == 1 ? '|' : '<', kind, size_of(dtype)),
-                       text);
+                       text, shape.empty() ? 0 : 21 - fmt::formatted_size("{}", shape.front()));
 }
 
 Result<std::string> npy_text(std::string_view utf8) {
   if (!is_utf8(utf8)) return fail(ErrorCode::invalid_argument, "the text is not UTF-8");
   const std::u32string wide = decode_utf8(utf8);
-  std::string out = framed_header(fmt::format("<U{}", std::max<std::size_t>(1, wide.size())), "()");
+  std::string out =
+      framed_header(fmt::format("<U{}", std::max<std::size_t>(1, wide.size())), "()", 0);
   const std::size_t at = out.size();
   out.resize(at + 4 * std::max<std::size_t>(1, wide.size()));
   std::memcpy(out.data() + at, wide.data(), 4 * wide.size());

@@ -141,9 +141,8 @@ class EntryStream {
   Status finish() {
     if (done_ != entry_.size) return bad("data are left over");
     if (inflating_) {
-      std::byte none{};
       stream_.avail_out = 0;
-      stream_.next_out = reinterpret_cast<Bytef *>(&none);
+      stream_.next_out = reinterpret_cast<Bytef *>(&none_);
       while (!ended_) {
         if (auto s = step(); !s) return s;
         if (!ended_ && stream_.avail_in != 0) return bad("it decompresses to more than it says");
@@ -199,6 +198,7 @@ class EntryStream {
   z_stream stream_{};
   bool inflating_ = false, ended_ = false;
   std::vector<std::byte> input_;
+  std::byte none_{};  // zlib wants a place even for no output
 };
 
 }  // namespace

@@ -17,6 +17,7 @@ constexpr std::int64_t kLargestSide = 1 << 24;
 constexpr std::uint64_t kLargestFile = 1u << 30;
 constexpr std::uint64_t kDeflateRatio = 1032;  // no deflate stream grows by more
 constexpr std::string_view kSignature("\x89PNG\r\n\x1a\n", 8);
+constexpr std::string_view kEnd("\0\0\0\0IEND\xae\x42\x60\x82", 12);
 constexpr std::size_t kHeaderEnd = 33;  // signature and IHDR
 
 std::uint32_t big_endian(std::string_view text, std::size_t at) noexcept {
@@ -74,6 +75,9 @@ Result<Tensor> read_png(const std::string &path) {
       static_cast<std::uint64_t>(width * height * 3) / kDeflateRatio > text->size())
     return file_error(path, fmt::format("corrupt: {} x {} pixels are impossible in {} bytes", width,
                                         height, text->size()));
+  // libpng does not ask for the last chunk, which shows that nothing was cut off.
+  if (text->find(kEnd) == std::string::npos)
+    return file_error(path, "truncated: its end is missing");
   Image in;
   if (png_image_begin_read_from_memory(&in.png, text->data(), text->size()) == 0)
     return file_error(path, fmt::format("corrupt: {}", in.png.message));
