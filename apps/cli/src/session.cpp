@@ -54,6 +54,7 @@ Result<Options> make_options(const Common &c, Options base) {
   if (c.threads > 0) base.threads = c.threads;
   if (!c.isa.empty()) base.isa = c.isa;
   if (c.verbose > 0) base.log_level = c.verbose > 1 ? "debug" : "info";
+  base.resolved = true;
   return base;
 }
 
