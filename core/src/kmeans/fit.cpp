@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kmeans/fit.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/checked.hpp"
+#include "base/suggest.hpp"
+#include "kmeans/init.hpp"
+#include "kmeans/update.hpp"
+
+namespace switchyard::kmeans {
+namespace {
+
+/// Who answered how many steps.
+class Tally {
+ public:
+  void add(const Answer &answer) {
+    auto &mine = answers_[std::string(answer.kernel)];
+    ++mine.count;
+    mine.backend = answer.backend;
+    mine.verified = answer.verified;
+    if (!answer.fallback_reason.empty()) fallback_ = answer.fallback_reason;
+  }
+  void fill(RunInfo &info) const {
+    int most = 0;
+    for (const auto &[kernel, a] : answers_)
+      if (a.count > most) {
+        most = a.count;
+        info.kernel = kernel;
+        info.backend = a.backend;
+        info.verified = a.verified;
+      }
+    info.fallback_reason = fallback_;
+  }
+
+ private:
+  struct Entry {
+    int count = 0;
+    std::string backend, verified;
+  };
+  std::map<std::string, Entry> answers_;
+  std::string fallback_;
+};
+
+class Clock {
+ public:
+  double ms() const {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_)
+        .count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// A run's outcome in fewer bytes than a KMeansResult's tensors need owners.
+struct Run {
+  Tensor labels, centroids, counts;
+  double inertia = 0;
+  int n_iter = 0;
+  bool converged = false;
+  std::int64_t empty = 0;
+  bool complete = false;  ///< holds a result at all
+};
+
+class Fit {
+ public:
+  Fit(Runner &runner, const Input &in, const KMeansOptions &options, const TensorView &given)
+      : runner_(runner),
+        in_(in),
+        options_(options),
+        given_(given),
+        poller_(options.progress),
+        states_(runner.make_states(1u << SY_KMEANS_IN_X | 1u << SY_KMEANS_IN_WEIGHTS |
+                                   1u << SY_KMEANS_IN_SHIFTS)) {}
+
+  Result<KMeansResult> best_of_runs();
+
+ private:
+  Status allocate();
+  Status seed(std::uint32_t run);
+  /// One kmeans.step with centroids_ into labels_, previous_ being the hint.
+  Status step(bool with_previous);
+  Status lloyd(int run, int runs);
+  /// Keeps labels_, centroids_, counts_ and inertia as the run's result.
+  Status keep(int n_iter, bool converged);
+  StepArrays arrays() const;
+
+  Runner &runner_;
+  const Input &in_;
+  const KMeansOptions &options_;
+  TensorView given_;
+  Poller poller_;
+  std::unique_ptr<Runner::States> states_;
+  Tally tally_;
+  Tensor labels_, previous_, centroids_, next_, sums_, counts_, totals_, partials_, changed_,
+      distances_;
+  Run run_;
+
+ public:
+  const Tally &tally() const noexcept { return tally_; }
+};
+
+Status Fit::allocate() {
+  const std::int64_t n = in_.n(), d = in_.d(), k = options_.k;
+  const std::array rows{n}, clusters{k}, one{std::int64_t{1}},
+      blocks{ceil_div(n, SY_KMEANS_INERTIA_BLOCK)};
+  const std::array cells{k, d};
+  struct Item {
+    Tensor *tensor;
+    DType dtype;
+    std::span<const std::int64_t> shape;
+  };
+  const Item items[] = {{&labels_, dtypes::i32, rows},     {&previous_, dtypes::i32, rows},
+                        {&distances_, dtypes::f32, rows},  {&centroids_, dtypes::f32, cells},
+                        {&next_, dtypes::f32, cells},      {&sums_, dtypes::i64, cells},
+                        {&counts_, dtypes::i64, clusters}, {&totals_, dtypes::i64, clusters},
+                        {&partials_, dtypes::f64, blocks}, {&changed_, dtypes::i64, one}};
+  for (const Item &i : items) {
+    auto t = Tensor::empty(i.dtype, i.shape);
+    if (!t) return tl::unexpected(t.error());
+    *i.tensor = std::move(*t);
+  }
+  return {};
+}
+
+Status Fit::seed(std::uint32_t run) {
+  float *c = centroids_.data<float>();
+  if (options_.init == "given") {
+    std::copy_n(given_.data<float>(), given_.elements(), c);
+    return {};
+  }
+  if (options_.init == "k-means++")
+    return plus_plus(runner_, in_, options_.k, options_.seed, run, poller_, c);
+  random_rows(in_, options_.k, options_.seed, run, c);
+  return {};
+}
+
+StepArrays Fit::arrays() const {
+  return {labels_.data<std::int32_t>(), distances_.data<float>(), sums_.data<std::int64_t>(),
+          counts_.data<std::int64_t>(),
+          in_.weights.present() ? totals_.data<std::int64_t>() : nullptr};
+}
+
+Status Fit::step(bool with_previous) {
+  CallFrame frame(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+  frame.input(SY_KMEANS_IN_X, in_.x);
+  frame.input(SY_KMEANS_IN_CENTROIDS, centroids_);
+  frame.input(SY_KMEANS_IN_WEIGHTS, in_.weights);
+  frame.input(SY_KMEANS_IN_SHIFTS, in_.shifts);
+  if (with_previous) frame.input(SY_KMEANS_IN_PREVIOUS_LABELS, previous_);
+  frame.output(SY_KMEANS_STEP_OUT_LABELS, labels_);
+  frame.output(SY_KMEANS_STEP_OUT_SUMS, sums_);
+  frame.output(SY_KMEANS_STEP_OUT_COUNTS, counts_);
+  if (in_.weights.present()) frame.output(SY_KMEANS_STEP_OUT_WEIGHTS, totals_);
+  frame.output(SY_KMEANS_STEP_OUT_INERTIA_PARTIALS, partials_);
+  frame.output(SY_KMEANS_STEP_OUT_CHANGED, changed_);
+  frame.output(SY_KMEANS_STEP_OUT_DISTANCES, distances_);
+  sy_kmeans_params params{};
+  params.weight_shift = in_.weight_shift;
+  frame.params(params);
+  frame.call().threads = runner_.threads();
+  if (poller_.active()) {
+    frame.call().progress = Poller::hook;
+    frame.call().progress_arg = &poller_;
+  }
+  Answer answer;
+  if (auto s = runner_.run(SY_OP_KMEANS_STEP, frame.call(), states_.get(), &answer); !s) return s;
+  tally_.add(answer);
+  return {};
+}
+
+Status Fit::keep(int n_iter, bool converged) {
+  const auto copy = [](const Tensor &from, Tensor &to) -> Status {
+    if (!to.present()) {
+      auto t = Tensor::empty(from.dtype(), from.shape());
+      if (!t) return tl::unexpected(t.error());
+      to = std::move(*t);
+    }
+    std::memcpy(to.data(), from.data(), from.bytes());
+    return {};
+  };
+  if (auto s = copy(labels_, run_.labels); !s) return s;
+  if (auto s = copy(centroids_, run_.centroids); !s) return s;
+  if (auto s = copy(counts_, run_.counts); !s) return s;
+  run_.inertia = 0;
+  for (std::int64_t b = 0; b < partials_.elements(); ++b)
+    run_.inertia += partials_.data<double>()[b];
+  run_.n_iter = n_iter;
+  run_.converged = converged;
+  run_.complete = true;
+  return {};
+}
+
+/// Lloyd's iterations from the seeded centroids. Cancelled: run_ holds the last completed step, if
+/// there was one, and the error says so.
+Status Fit::lloyd(int run, int runs) {
+  run_.complete = false;
+  const double share = 1.0 / runs, begin = run * share;
+  const double steps = options_.max_iter + 1;
+  const double limit = options_.tol * in_.mean_variance;
+  bool converged = false, strict = false, have_previous = false;
+  int n_iter = 0;
+  while (n_iter < options_.max_iter && !converged) {
+    poller_.span(begin + share * (n_iter / steps), begin + share * ((n_iter + 1) / steps));
+    if (auto s = step(have_previous); !s) return s;
+    // What a cancelled fit returns must be whole: centroids with their own labels.
+    if (poller_.active())
+      if (auto s = keep(n_iter, false); !s) return s;
+    const bool changed = *changed_.data<std::int64_t>() != 0;
+    const bool relocated = relocate_empty(in_, options_.k, arrays()) > 0;
+    const float *old = centroids_.data<float>();
+    run_.empty = update_centroids(runner_, in_, options_.k, arrays(), old, next_.data<float>());
+    ++n_iter;
+    strict = have_previous && !changed && !relocated;
+    converged =
+        strict || (!relocated && options_.tol > 0 &&
+                   centroid_shift(runner_, options_.k, in_.d(), next_.data<float>(), old) <= limit);
+    std::swap(centroids_, next_);
+    if (strict) break;  // the same labels, hence the same centroids: nothing is left to assign
+    std::swap(labels_, previous_);
+    have_previous = true;
+  }
+  if (!strict) {
+    poller_.span(begin + share * (options_.max_iter / steps), begin + share);
+    if (auto s = step(have_previous); !s) return s;
+  }
+  return keep(n_iter, converged);
+}
+
+Result<KMeansResult> Fit::best_of_runs() {
+  if (auto s = allocate(); !s) return tl::unexpected(s.error());
+  const int runs = options_.init == "given" ? 1 : options_.n_init;
+  Run best;
+  bool cancelled = false;
+  for (int r = 0; r < runs && !cancelled; ++r) {
+    run_.complete = false;
+    poller_.span(static_cast<double>(r) / runs, static_cast<double>(r) / runs);
+    auto s = seed(static_cast<std::uint32_t>(r));
+    if (s) s = lloyd(r, runs);
+    if (!s && s.error().code != ErrorCode::cancelled) return tl::unexpected(s.error());
+    cancelled = !s;
+    if (run_.complete && (!best.complete || run_.inertia < best.inertia)) std::swap(best, run_);
+  }
+  if (!best.complete)
+    return fail(ErrorCode::cancelled, "k-means was cancelled before its first iteration ended");
+  KMeansResult result;
+  result.labels = std::move(best.labels);
+  result.centroids = std::move(best.centroids);
+  result.counts = std::move(best.counts);
+  result.inertia = best.inertia;
+  result.n_iter = best.n_iter;
+  result.converged = best.converged;
+  result.cancelled = cancelled;
+  result.empty_clusters = best.empty;
+  return result;
+}
+
+Status check_options(const KMeansOptions &o, std::int64_t n) {
+  constexpr std::string_view kInits[] = {"k-means++", "random", "given"};
+  const auto refuse = [](std::string text) {
+    return fail(ErrorCode::invalid_argument, std::move(text));
+  };
+  if (o.init == "k-means||")
+    return fail(ErrorCode::unsupported,
+                "init 'k-means||' is not offered yet; use k-means++, random or given centroids");
+  if (o.int8) return fail(ErrorCode::unsupported, "the int8 mode of k-means is not offered yet");
+  if (std::ranges::find(kInits, o.init) == std::end(kInits))
+    return refuse(fmt::format("init '{}' is not known; it is k-means++, random or given{}", o.init,
+                              did_you_mean(o.init, kInits)));
+  if (o.k < 1 || o.k > INT32_MAX) return refuse(fmt::format("k is {}; it must be at least 1", o.k));
+  if (o.k > n)
+    return refuse(fmt::format("k is {} but there are only {} rows; k must be at most n", o.k, n));
+  if (o.n_init < 1) return refuse(fmt::format("n_init is {}; it must be at least 1", o.n_init));
+  if (o.max_iter < 1)
+    return refuse(fmt::format("max_iter is {}; it must be at least 1", o.max_iter));
+  if (!(o.tol >= 0) || !std::isfinite(o.tol))
+    return refuse(fmt::format("tol is {}; it must be finite and not negative", o.tol));
+  return {};
+}
+
+}  // namespace
+
+Result<KMeansResult> fit(Runner &runner, const TensorView &x, const KMeansOptions &options) {
+  const Clock clock;
+  if (auto s = check_options(options, x.rank() == 2 ? x.dim(0) : INT64_MAX); !s)
+    return tl::unexpected(s.error());
+  auto in = make_input(runner, x, options.sample_weight, options.tol > 0);
+  if (!in) return tl::unexpected(in.error());
+  Tensor owned_centroids;
+  TensorView given;
+  if (options.init == "given") {
+    auto checked =
+        check_centroids(options.init_centroids, in->d(), owned_centroids, "initial centroids");
+    if (!checked) return tl::unexpected(checked.error());
+    if (checked->dim(0) != options.k)
+      return fail(ErrorCode::shape, fmt::format("there are {} initial centroids; k is {}",
+                                                checked->dim(0), options.k));
+    given = *checked;
+  }
+  Fit fit(runner, *in, options, given);
+  auto result = fit.best_of_runs();
+  if (!result) return result;
+  fit.tally().fill(result->info);
+  result->info.time_ms = clock.ms();
+  return result;
+}
+
+Result<Tensor> assign(Runner &runner, const TensorView &x, const TensorView &centroids,
+                      RunInfo *info) {
+  const Clock clock;
+  auto in = make_input(runner, x, {}, false);
+  if (!in) return tl::unexpected(in.error());
+  Tensor owned;
+  auto c = check_centroids(centroids, in->d(), owned, "centroids");
+  if (!c) return tl::unexpected(c.error());
+  auto labels = Tensor::empty(dtypes::i32, std::array{in->n()});
+  if (!labels) return labels;
+  CallFrame frame(SY_KMEANS_ASSIGN_INPUTS, SY_KMEANS_ASSIGN_OUTPUTS);
+  frame.input(SY_KMEANS_IN_X, in->x);
+  frame.input(SY_KMEANS_IN_CENTROIDS, *c);
+  frame.output(SY_KMEANS_ASSIGN_OUT_LABELS, *labels);
+  sy_kmeans_params params{};
+  frame.params(params);
+  frame.call().threads = runner.threads();
+  Answer answer;
+  if (auto s = runner.run(SY_OP_KMEANS_ASSIGN, frame.call(), nullptr, &answer); !s)
+    return tl::unexpected(s.error());
+  if (info != nullptr) {
+    Tally tally;
+    tally.add(answer);
+    tally.fill(*info);
+    info->time_ms = clock.ms();
+  }
+  return labels;
+}
+
+}  // namespace switchyard::kmeans
