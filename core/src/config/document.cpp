@@ -62,6 +62,8 @@ std::string excerpt(std::string_view line, int column, int width) {
 }
 
 Result<Document> Document::parse(std::string text, std::string path) {
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
   Document document;
   document.text_ = std::move(text);
   document.path_ = std::move(path);

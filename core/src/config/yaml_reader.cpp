@@ -23,7 +23,10 @@ struct Stop {
 
 class Builder final : public YAML::EventHandler {
  public:
-  explicit Builder(std::string_view text) : text_(text) {}
+  explicit Builder(std::string_view text) : text_(text), lines_{0} {
+    for (std::size_t i = 0; i < text.size(); ++i)
+      if (text[i] == '\n') lines_.push_back(i + 1);
+  }
   Node root;
 
   void OnDocumentStart(const YAML::Mark &) override {}
@@ -38,6 +41,7 @@ class Builder final : public YAML::EventHandler {
     Node node = make(Node::Kind::scalar, mark);
     node.value = value;
     node.quoted = tag == "!";
+    if (node.quoted) check_quotes(mark);
     node.place.width = scalar_width(node);
     take_text(value.size(), node.place);
     place_value(std::move(node), anchor);
@@ -74,13 +78,35 @@ class Builder final : public YAML::EventHandler {
   [[noreturn]] static void stop(const Place &p, std::string message) {
     throw Stop{{std::move(message), p.line, p.column, p.width}};
   }
+  /// The byte that a mark means.
+  std::size_t offset(const YAML::Mark &mark) const {
+    const auto line = std::min(static_cast<std::size_t>(std::max(mark.line, 0)), lines_.size() - 1);
+    return std::min(lines_[line] + static_cast<std::size_t>(std::max(mark.column, 0)),
+                    text_.size());
+  }
   Place at(const YAML::Mark &mark) const {
     Place p;
     p.line = mark.line + 1;
-    const std::string_view line = line_of(text_, p.line);
-    const auto bytes = static_cast<std::size_t>(std::max(mark.column, 0));
-    p.column = characters(line.substr(0, std::min(bytes, line.size()))) + 1;
+    const std::size_t end = offset(mark);
+    const auto line = std::min(static_cast<std::size_t>(std::max(mark.line, 0)), lines_.size() - 1);
+    p.column = characters(text_.substr(lines_[line], end - lines_[line])) + 1;
     return p;
+  }
+  /// The parser takes the end of the file for a closing quote; a cut file must not pass.
+  void check_quotes(const YAML::Mark &mark) const {
+    const std::size_t start = offset(mark);
+    if (start == text_.size() || (text_[start] != '\'' && text_[start] != '"')) return;
+    const char quote = text_[start];
+    for (std::size_t i = start + 1; i < text_.size(); ++i) {
+      if (text_[i] == '\\' && quote == '"') {
+        ++i;
+      } else if (text_[i] == quote) {
+        const bool doubled = quote == '\'' && i + 1 < text_.size() && text_[i + 1] == quote;
+        if (!doubled) return;
+        ++i;
+      }
+    }
+    stop(at(mark), "the quote is never closed");
   }
   /// Plain one-line scalars are underlined as written, others at their start.
   int scalar_width(const Node &node) const {
@@ -169,6 +195,7 @@ class Builder final : public YAML::EventHandler {
   }
 
   std::string_view text_;
+  std::vector<std::size_t> lines_;  // where each line begins
   std::vector<Frame> frames_;
   std::map<YAML::anchor_t, Node> anchors_;
   std::size_t nodes_ = 0, text_bytes_ = 0;
