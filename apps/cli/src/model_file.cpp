@@ -11,6 +11,7 @@
 #include "cancel.hpp"
 #include "io/array_file.hpp"
 #include "ops/quantize_formats.hpp"
+#include "quantize/quantize.hpp"
 #include "text.hpp"
 
 namespace switchyard::cli {
@@ -79,7 +80,7 @@ Result<Plan> make_plan(const SafetensorsModel &model, const QuantizeOptions &opt
   const auto add = [&](const std::string &name, const QuantArray &array) {
     plan.specs.push_back({name, array.dtype, {array.shape().begin(), array.shape().end()}});
   };
-  auto params = quantize_params(options);
+  auto params = quantize_params_of(options);
   if (!params) return tl::unexpected(params.error());
   for (const std::string &name : model.names()) {
     const SafetensorInfo &info = *model.find(name);
@@ -109,7 +110,7 @@ Result<Plan> make_plan(const SafetensorsModel &model, const QuantizeOptions &opt
 Json planned_meta(const SafetensorInfo &info, const QuantizeOptions &options,
                   const std::string &dtype) {
   Quantized q;
-  const auto params = quantize_params(options);
+  const auto params = quantize_params_of(options);
   q.format = (*parse_quant_format(options.format))->name;
   q.shape = info.shape;
   q.dtype = dtype.empty() ? *info.dtype : parse_dtype(dtype).value_or(*info.dtype);

@@ -10,6 +10,7 @@
 #include "io/npz.hpp"
 #include "io/safetensors.hpp"
 #include "ops/quantize_formats.hpp"
+#include "quantize/quantize.hpp"
 
 namespace switchyard::cli {
 namespace {
@@ -49,31 +50,6 @@ bool fits(const Tensor &array, const QuantArray &want) {
 
 }  // namespace
 
-Result<sy_quantize_params> quantize_params(const QuantizeOptions &options) {
-  auto format = parse_quant_format(options.format);
-  if (!format) return tl::unexpected(format.error());
-  auto granularity = parse_granularity(options.granularity);
-  if (!granularity) return tl::unexpected(granularity.error());
-  auto rule = parse_scale_rule(options.scale);
-  if (!rule) return tl::unexpected(rule.error());
-  auto nonfinite = parse_nonfinite(options.nonfinite);
-  if (!nonfinite) return tl::unexpected(nonfinite.error());
-  if (options.group_size < 0)
-    return fail(ErrorCode::usage, fmt::format("group size {}: not negative", options.group_size));
-  sy_quantize_params params{};
-  params.struct_size = sizeof(params);
-  params.format = (*format)->id;
-  params.granularity = *granularity;
-  params.scale_rule = *rule;
-  params.nonfinite = *nonfinite;
-  params.group_size = static_cast<std::uint32_t>(options.group_size);
-  const bool grouped =
-      (*format)->family == QuantFamily::affine || *granularity == SY_GRANULARITY_GROUP;
-  if (params.group_size == 0 && grouped && !(*format)->group_sizes.empty())
-    params.group_size = static_cast<std::uint32_t>((*format)->group_sizes.front());
-  return params;
-}
-
 ArrayNames array_names(bool blocks) { return {blocks ? "blocks" : "codes", "scales", "biases"}; }
 
 ArrayNames model_names(const std::string &name) {
@@ -84,9 +60,8 @@ ArrayNames model_names(const std::string &name) {
 }
 
 Status check_quantize_options(const QuantizeOptions &options) {
-  auto params = quantize_params(options);
+  auto params = quantize_params_of(options);
   if (!params) return tl::unexpected(params.error());
-  if (auto format = check_quant_params(*params); !format) return tl::unexpected(format.error());
   return {};
 }
 
@@ -152,7 +127,7 @@ Result<Quantized> assemble(const std::string &path, const Json &meta, const Arra
   options.format = q->format;
   options.group_size = q->group_size;
   options.granularity = q->granularity;
-  auto params = quantize_params(options);
+  auto params = quantize_params_of(options);
   if (!params) return corrupt(path, params.error().message);
   auto layout = quant_layout(*params, q->shape, q->dtype);
   if (!layout) return corrupt(path, layout.error().message);

@@ -19,9 +19,7 @@ struct ArrayNames {
 ArrayNames array_names(bool blocks);              ///< of a single array
 ArrayNames model_names(const std::string &name);  ///< of a tensor of a model
 
-/// The operation's parameters: words checked, the format's default group size filled in. Usage and
-/// invalid_argument errors.
-Result<sy_quantize_params> quantize_params(const QuantizeOptions &options);
+/// Usage and invalid_argument errors of the options alone.
 Status check_quantize_options(const QuantizeOptions &options);
 
 /// The metadata of one tensor.

@@ -8,7 +8,7 @@
 #include "base/suggest.hpp"
 #include "op/op_spec.hpp"
 #include "ops/quantize_formats.hpp"
-#include "quantized_file.hpp"
+#include "quantize/quantize.hpp"
 
 namespace switchyard::cli {
 namespace {
@@ -24,7 +24,7 @@ OpShape describe(const OpSpec &spec, CallFrame &frame) {
 /// A call over the arrays that belong to values of this shape and dtype.
 std::optional<OpShape> describe_quantized(const OpSpec &spec, const TensorView &values,
                                           const QuantizeOptions &options) {
-  auto params = quantize_params(options);
+  auto params = quantize_params_of(options);
   if (!params) return std::nullopt;
   auto layout = quant_layout(*params, values.shape(), values.dtype());
   if (!layout) return std::nullopt;
@@ -78,9 +78,21 @@ OpShape describe_dequantize(const Quantized &q) {
 }
 
 OpShape describe_kmeans(const TensorView &x, const KMeansOptions &options) {
-  Shape shape;
-  shape.set("n", x.dim(0)).set("d", x.dim(1)).set("k", options.k);
-  return {SY_OP_KMEANS_STEP, shape};
+  // The step that a fit repeats: it knows the labels before and wants distances.
+  const std::int64_t d = x.dim(1), k = options.k;
+  const std::int64_t rows[] = {x.dim(0)}, centres[] = {k, d}, columns[] = {d};
+  const auto plan = [](DType dtype, std::span<const std::int64_t> shape) {
+    return TensorView(static_cast<void *>(nullptr), dtype, shape);
+  };
+  CallFrame frame(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+  frame.input(SY_KMEANS_IN_X, x);
+  frame.input(SY_KMEANS_IN_CENTROIDS, plan(dtypes::f32, centres));
+  frame.input(SY_KMEANS_IN_WEIGHTS, options.sample_weight);
+  frame.input(SY_KMEANS_IN_SHIFTS, plan(dtypes::i32, columns));
+  frame.input(SY_KMEANS_IN_PREVIOUS_LABELS, plan(dtypes::i32, rows));
+  frame.output(SY_KMEANS_STEP_OUT_LABELS, plan(dtypes::i32, rows));
+  frame.output(SY_KMEANS_STEP_OUT_DISTANCES, plan(dtypes::f32, rows));
+  return describe(kmeans_step_spec(), frame);
 }
 
 OpShape describe_attention(const TensorView &q, const TensorView &k, const TensorView &v,
