@@ -4,7 +4,7 @@
 /// registers; centroids whose score stays above a rigorous threshold cannot win, the few others are
 /// compared by canonical distance. Part of the kernel sources (needs SY_ISA).
 
-#include "kmeans_bound.hpp"
+#include "kmeans_frame.hpp"
 #include "kmeans_pass.hpp"
 
 namespace switchyard::cpu {
@@ -30,9 +30,9 @@ struct FilterMethod {
     PanelRows *rows;
   };
 
-  float *mu;            // [padded d]
-  float *packed;        // [groups][1 + d][kGroup]: half norms, then shifted coordinates
-  double *group_norms;  // [groups]: largest |c - mu| of a group
+  float *mu;              // [padded d]
+  float *packed;          // [groups][1 + d][kGroup]: half norms, then shifted coordinates
+  double *group_squares;  // [groups]: largest |c - mu|^2 of a group
   int64_t groups;
   KMeansBound bound;
 
@@ -41,7 +41,7 @@ struct FilterMethod {
     f.groups = ceil_of(k.k, kGroup);
     f.mu = carver.take<float>(static_cast<uint64_t>(padded(k.d)));
     f.packed = carver.take<float>(static_cast<uint64_t>(f.groups * (k.d + 1) * kGroup));
-    f.group_norms = carver.take<double>(static_cast<uint64_t>(f.groups));
+    f.group_squares = carver.take<double>(static_cast<uint64_t>(f.groups));
   }
   static void carve_task(Carver &carver, const KMeansCall &k, Task &task) {
     task.panel = carver.take<float>(static_cast<uint64_t>(k.d * kPanel));
@@ -56,26 +56,10 @@ struct FilterMethod {
   void pack_panel(const KMeansCall &k, const Task &task) const;
   void score_panel(const KMeansCall &k, const Task &task) const;
   HWY_NOINLINE void rerank(const KMeansCall &k, PanelRows &rows, int64_t j, uint64_t hits) const;
-  float threshold(float distance, float norm) const {
-    // In the order in which kmeans_bound allows for the roundings.
-    const float near = __builtin_sqrtf(norm + bound.tiny) * bound.eg + bound.eh;
-    return (distance * bound.a + near) - norm * bound.b;
-  }
 };
 
-/// The mean of the centroids is near the mean of the data: subtracting it removes offsets that
-/// would blow up the bound. Any vector is correct.
 inline void FilterMethod::setup(const Context &ctx, const KMeansCall &k, uint32_t threads) {
-  const int64_t chunk = 64;
-  auto mean = [&](uint64_t index) {
-    const int64_t begin = static_cast<int64_t>(index) * chunk, end = min_of(k.d, begin + chunk);
-    double sum[64] = {};
-    for (int64_t j = 0; j < k.k; ++j)
-      for (int64_t m = begin; m < end; ++m) sum[m - begin] += static_cast<double>(k.centroid(j)[m]);
-    for (int64_t m = begin; m < end; ++m)
-      mu[m] = static_cast<float>(sum[m - begin] / static_cast<double>(k.k));
-  };
-  for_each(ctx, static_cast<uint64_t>(ceil_of(k.d, chunk)), threads, mean);
+  frame_origin(ctx, k, threads, mu);
   const int64_t batch = 1 + 8192 / (k.d * kGroup);
   auto pack = [&](uint64_t index) {
     const int64_t begin = static_cast<int64_t>(index) * batch;
@@ -84,8 +68,8 @@ inline void FilterMethod::setup(const Context &ctx, const KMeansCall &k, uint32_
   for_each(ctx, static_cast<uint64_t>(ceil_of(groups, batch)), threads, pack);
   double largest = 0;
   for (int64_t g = 0; g < groups; ++g)
-    largest = group_norms[g] > largest ? group_norms[g] : largest;
-  bound = kmeans_bound(k.d, largest * (1 + 0x1p-30));
+    largest = group_squares[g] > largest ? group_squares[g] : largest;
+  bound = frame_bound(k.d, largest, k.d + 1);
 }
 
 inline void FilterMethod::pack_group(const KMeansCall &k, int64_t g) const {
@@ -98,17 +82,11 @@ inline void FilterMethod::pack_group(const KMeansCall &k, int64_t g) const {
       for (int64_t m = 0; m < k.d; ++m) out[(1 + m) * kGroup + r] = 0;
       continue;
     }
-    const float *c = k.centroid(j);
-    double square = 0;
-    for (int64_t m = 0; m < k.d; ++m) {
-      const double t = static_cast<double>(c[m]) - static_cast<double>(mu[m]);
-      square += t * t;
-      out[(1 + m) * kGroup + r] = c[m] - mu[m];
-    }
+    const double square = shift_centroid(k.centroid(j), mu, k.d, out + kGroup + r, kGroup);
     out[r] = static_cast<float>(0.5 * square);
     largest = square > largest ? square : largest;
   }
-  group_norms[g] = __builtin_sqrt(largest);
+  group_squares[g] = largest;
 }
 
 /// A vector of `block(0)`, `block(1)`, ..., four elements each.
@@ -169,7 +147,7 @@ HWY_NOINLINE void FilterMethod::rerank(const KMeansCall &k, PanelRows &rows, int
     if (distance > rows.best[p] || (distance == rows.best[p] && j > rows.label[p])) continue;
     rows.best[p] = distance;
     rows.label[p] = static_cast<int32_t>(j);
-    rows.threshold[p] = threshold(distance, rows.norm[p]);
+    rows.threshold[p] = score_limit(bound, distance, rows.norm[p]);
   }
 }
 
@@ -230,6 +208,13 @@ HWY_INLINE void FilterMethod::score_panel(const KMeansCall &k, const Task &task)
 
 inline void FilterMethod::assign(const KMeansCall &k, Task &task, int64_t begin, int64_t end,
                                  const int32_t *hints, int32_t *labels, float *distances) const {
+  if (k.k == 1) {
+    for (int64_t i = begin; i < end; ++i) {
+      labels[i - begin] = 0;
+      distances[i - begin] = canonical_distance(k.row(i), k.centroids, k.d);
+    }
+    return;
+  }
   PanelRows &rows = *task.rows;
   for (int64_t first = begin; first < end; first += kPanel) {
     const int64_t count = min_of(kPanel, end - first);
@@ -246,7 +231,8 @@ inline void FilterMethod::assign(const KMeansCall &k, Task &task, int64_t begin,
     }
     for (int64_t p = 0; p < kPanel; ++p) {
       const bool filtered = p < count && bound.usable && rows.norm[p] <= KMeansBound::kLargestNorm;
-      rows.threshold[p] = filtered ? threshold(rows.best[p], rows.norm[p]) : -__builtin_inff();
+      rows.threshold[p] =
+          filtered ? score_limit(bound, rows.best[p], rows.norm[p]) : -__builtin_inff();
     }
     if (bound.usable) score_panel(k, task);
     for (int64_t p = 0; p < count; ++p) {
