@@ -39,7 +39,7 @@ const std::array kEngineFields = {
           .doc =
               "how a backend is chosen: `adaptive` measures while working, `benchmark` times every "
               "candidate on first sight, `thresholds` follows `preferences`, `fixed` obeys `pin`, "
-              "`frozen` obeys what was tuned before",
+              "`frozen` is reserved and refused",
           .choices = kPolicies},
     Field{.name = "numerics",
           .type = Type::choice,
@@ -49,7 +49,9 @@ const std::array kEngineFields = {
     Field{.name = "isolation",
           .type = Type::choice,
           .fallback = "first_use",
-          .doc = "when plugins are tried in a process of their own before they see data",
+          .doc =
+              "when plugins are tried in a process of their own before they see data; `always` is "
+              "reserved and refused",
           .choices = kIsolations},
     Field{.name = "threads",
           .type = Type::integer,
