@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Attention on vectors: `prefill` for many query rows, `decode` for few rows over many keys.
+
+#include "attention_decode.hpp"
+#include "attention_prefill.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace attention {
+namespace {
+
+#define SY_TEXT_OF(x) #x
+#define SY_TEXT(x) SY_TEXT_OF(x)
+
+struct Type {
+  uint8_t code, bits;
+};
+constexpr Type kF32{SY_TYPE_FLOAT, 32}, kF16{SY_TYPE_FLOAT, 16}, kBF16{SY_TYPE_BFLOAT, 16};
+
+bool is_type(const sy_tensor *t, const Type &type) {
+  return t != nullptr && t->dtype.code == type.code && t->dtype.bits == type.bits;
+}
+
+/// What both kernels need.
+int32_t supports_any(const KernelDef &self, const sy_call &call, sy_error *reason) {
+  const auto *type = static_cast<const Type *>(self.data);
+  if (!is_type(slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_Q), *type))
+    return failure(reason, SY_E_UNSUPPORTED, "this kernel is for another element type");
+  for (uint32_t i = 0; i < call.n_inputs; ++i)
+    if (call.inputs[i] != nullptr && call.inputs[i]->device_kind != SY_DEVICE_HOST)
+      return failure(reason, SY_E_UNSUPPORTED, "a tensor is not in host memory");
+  const Call c = unpack(call);
+  const int64_t most = int64_t{1} << 30;
+  if (c.lq > most || c.lkv > most || c.rows > most)
+    return failure(reason, SY_E_UNSUPPORTED, "more than 2^30 positions or rows of a key head");
+  return SY_OK;
+}
+
+int32_t supports_prefill(const KernelDef &self, const Context &, const sy_call &call,
+                         sy_error *reason) {
+  return supports_any(self, call, reason);
+}
+
+int32_t supports_decode(const KernelDef &self, const Context &, const sy_call &call,
+                        sy_error *reason) {
+  const int32_t status = supports_any(self, call, reason);
+  if (status != SY_OK) return status;
+  if (unpack(call).rows > kMaxDecodeRows)
+    return failure(reason, SY_E_UNSUPPORTED, "more than 64 query rows share a key head");
+  return SY_OK;
+}
+
+/// Visible (query row, key) pairs, masks aside; a rectangle minus the causal corner, roughly.
+double visible_pairs(const Call &c) {
+  const auto lq = static_cast<double>(c.lq), lkv = static_cast<double>(c.lkv);
+  double per_row = lkv;
+  if (c.causal == SY_CAUSAL_TOP_LEFT)
+    per_row = lq <= lkv ? lq / 2 : lkv - lkv * lkv / (2 * lq);
+  else if (c.causal == SY_CAUSAL_BOTTOM_RIGHT)
+    per_row = lq <= lkv ? lkv - lq / 2 : lkv * lkv / (2 * lq);
+  const auto most = static_cast<double>(most_keys(c, 1));
+  return (per_row < most ? per_row : most) * static_cast<double>(c.batch * c.hkv);
+}
+
+constexpr double kFlopsPerNs = kLanes >= 16 ? 80 : 45;  ///< of one thread in prefill tiles
+
+uint64_t time_of(const Context &ctx, const sy_call &call, double flops, double per_ns,
+                 uint64_t tasks) {
+  const uint32_t workers = worker_count(ctx, call, tasks);
+  return static_cast<uint64_t>(2000.0 + (workers > 1 ? 5000.0 : 0.0) + flops / per_ns / workers);
+}
+
+uint64_t estimate_prefill(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const Call c = unpack(call);
+  const auto rows = static_cast<double>(round_up64(c.rows, kLanes));
+  const double flops = 2.0 * visible_pairs(c) * rows * static_cast<double>(c.dk + c.dv);
+  return time_of(ctx, call, flops, kFlopsPerNs, make_plan(c).tasks);
+}
+
+uint64_t estimate_decode(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const Call c = unpack(call);
+  const auto width = static_cast<double>(c.dk + c.dv);
+  const double flops = 2.0 * visible_pairs(c) * static_cast<double>(c.rows) * width;
+  const double bytes = visible_pairs(c) * width * (c.q->dtype.bits / 8);
+  const double per_ns = kFlopsPerNs / 2;  // horizontal sums, fewer values in registers
+  return time_of(ctx, call, flops + bytes * (per_ns / 16), per_ns, make_decode_plan(c).tasks);
+}
+
+using Run = int32_t (*)(const KernelDef &, const Context &, const sy_call &, sy_error *);
+
+constexpr KernelDef prefill(const char *name, const Type &type, Run run) {
+  return {SY_OP_ATTENTION,
+          name,
+          "attention." SY_TEXT(SY_ISA) ".prefill",
+          SY_TRAIT_DETERMINISTIC,
+          &type,
+          supports_prefill,
+          estimate_prefill,
+          [](const KernelDef &, const Context &ctx, const sy_call &call) {
+            return prefill_workspace(ctx, call);
+          },
+          run,
+          nullptr,
+          nullptr};
+}
+
+constexpr KernelDef decode(const char *name, const Type &type, Run run) {
+  return {SY_OP_ATTENTION,
+          name,
+          "attention." SY_TEXT(SY_ISA) ".decode",
+          SY_TRAIT_DETERMINISTIC,
+          &type,
+          supports_decode,
+          estimate_decode,
+          [](const KernelDef &, const Context &ctx, const sy_call &call) {
+            return decode_workspace(ctx, call);
+          },
+          run,
+          nullptr,
+          nullptr};
+}
+
+constexpr KernelDef kKernels[] = {
+    prefill("attention.f32_f32.prefill", kF32, run_prefill<float>),
+    prefill("attention.f16_f16.prefill", kF16, run_prefill<float16_t>),
+    prefill("attention.bf16_bf16.prefill", kBF16, run_prefill<bfloat16_t>),
+    decode("attention.f32_f32.decode", kF32, run_decode<float>),
+    decode("attention.f16_f16.decode", kF16, run_decode<float16_t>),
+    decode("attention.bf16_bf16.decode", kBF16, run_decode<bfloat16_t>),
+};
+
+}  // namespace
+}  // namespace attention
+
+KernelList attention_kernels() noexcept {
+  return {attention::kKernels, sizeof(attention::kKernels) / sizeof(attention::kKernels[0])};
+}
+
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu

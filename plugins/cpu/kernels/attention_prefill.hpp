@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// Flash attention for many query rows. A task is one key head, a block of panels, and, where
+/// there are few blocks, a share of the keys. Tiles that no row sees are never touched
+/// (needs SY_ISA).
+
+#include "attention_panel.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace attention {
+
+inline constexpr int kMaxPanels = 2;      ///< panels that share converted keys
+inline constexpr int64_t kFewTasks = 64;  ///< below, keys are split so that threads have work
+inline constexpr int64_t kLeastSplit = 512;
+
+/// How a call is cut up; depends on shapes alone, so results do not depend on threads.
+struct Plan {
+  int64_t panels, per_task, blocks, splits;
+  uint64_t tasks;
+  bool convert;  ///< keys or values are not contiguous f32
+};
+
+inline Plan make_plan(const Call &c) {
+  Plan plan;
+  plan.convert = c.q->dtype.bits != 32 || (c.dk > 1 && c.k->strides[3] != 1) ||
+                 (c.dv > 1 && c.v->strides[3] != 1);
+  plan.panels = ceil_div64(c.rows, kPanelRows);
+  plan.per_task = plan.convert && plan.panels > 1 ? kMaxPanels : 1;
+  plan.blocks = ceil_div64(plan.panels, plan.per_task);
+  const int64_t groups = c.batch * c.hkv, base = groups * plan.blocks;
+  const int64_t keys = most_keys(c, ceil_div64(kPanelRows * plan.per_task, max64(c.group, 1)));
+  plan.splits = 1;
+  if (base > 0 && base < kFewTasks)
+    plan.splits = max64(1, min64(ceil_div64(kFewTasks, base), keys / kLeastSplit));
+  plan.tasks = static_cast<uint64_t>(base * plan.splits);
+  return plan;
+}
+
+struct PrefillScratch {
+  Panel panels[kMaxPanels];
+  float *rows, *s, *alpha, *bias, *k, *v;
+};
+
+inline PrefillScratch take_scratch(const Call &c, const Plan &plan, Arena &arena) {
+  PrefillScratch s{};
+  for (int64_t i = 0; i < plan.per_task; ++i) take_panel(c, arena, s.panels[i]);
+  s.rows = arena.take<float>(kPanelRows * max64(c.dk, c.dv));
+  s.s = arena.take<float>(kTileKeys * kPanelRows);
+  s.alpha = arena.take<float>(kPanelRows);
+  s.bias = c.mask != nullptr ? arena.take<float>(kTileKeys * kPanelRows) : nullptr;
+  s.k = plan.convert ? arena.take<float>(kTileKeys * c.dk) : nullptr;
+  s.v = plan.convert ? arena.take<float>(kTileKeys * c.dv) : nullptr;
+  return s;
+}
+
+inline uint64_t parts_bytes(const Call &c, const Plan &plan) {
+  if (plan.splits <= 1) return 0;
+  const int64_t floats = round_up64(plan.per_task * part_floats(c), 16);
+  return plan.tasks * static_cast<uint64_t>(floats) * sizeof(float);
+}
+
+inline uint64_t prefill_workspace(const Context &ctx, const sy_call &call) {
+  const Call c = unpack(call);
+  const Plan plan = make_plan(c);
+  Arena arena{nullptr};
+  take_scratch(c, plan, arena);
+  return arena.used * worker_count(ctx, call, plan.tasks) + parts_bytes(c, plan);
+}
+
+template <class T>
+class Prefill {
+ public:
+  Prefill(const Call &c, const Plan &plan, float *parts) : c_(c), plan_(plan), parts_(parts) {}
+
+  /// Block `block` of key head (b, head); tasks count heavy causal blocks first.
+  void run(Worker &worker, PrefillScratch &s, uint64_t task) const {
+    int64_t b, head, block, split;
+    locate(task, b, head, block, split);
+    const int64_t panels = describe(s, b, head, block);
+    int32_t begin = INT32_MAX, end = 0;
+    for (int64_t i = 0; i < panels; ++i) {
+      Panel &p = s.panels[i];
+      place_results(p, plan_.splits > 1 ? part(task, i) : p.max);
+      start_panel<T>(c_, b, head, s.rows, p);
+      if (p.key_end > p.key_begin) {
+        begin = p.key_begin < begin ? p.key_begin : begin;
+        end = p.key_end > end ? p.key_end : end;
+      }
+    }
+    if (begin < end && !add_keys(worker, s, b, head, panels, begin, end, split)) return;
+    if (plan_.splits > 1) return;
+    for (int64_t i = 0; i < panels; ++i) finish_panel<T>(c_, b, head, s.rows, s.panels[i]);
+  }
+
+  /// Joins the splits of one block.
+  void merge(PrefillScratch &s, uint64_t group_block) const {
+    int64_t b, head, block, split;
+    locate(group_block * static_cast<uint64_t>(plan_.splits), b, head, block, split);
+    const int64_t panels = describe(s, b, head, block);
+    for (int64_t i = 0; i < panels; ++i) {
+      Panel &p = s.panels[i];
+      place_results(p, p.max);
+      merge_parts(c_, part(group_block * static_cast<uint64_t>(plan_.splits), i),
+                  plan_.per_task * part_floats(c_), plan_.splits, p);
+      finish_panel<T>(c_, b, head, s.rows, p);
+    }
+  }
+
+ private:
+  void locate(uint64_t task, int64_t &b, int64_t &head, int64_t &block, int64_t &split) const {
+    const int64_t groups = c_.batch * c_.hkv;
+    auto t = static_cast<int64_t>(task);
+    split = t % plan_.splits;
+    t /= plan_.splits;
+    block = plan_.blocks - 1 - t / groups;
+    b = t % groups / c_.hkv;
+    head = t % groups % c_.hkv;
+  }
+
+  int64_t describe(PrefillScratch &s, int64_t b, int64_t head, int64_t block) const {
+    const int64_t first = block * plan_.per_task;
+    const int64_t panels = min64(plan_.per_task, plan_.panels - first);
+    for (int64_t i = 0; i < panels; ++i)
+      describe_panel(c_, b, head, (first + i) * kPanelRows, s.panels[i]);
+    return panels;
+  }
+
+  float *part(uint64_t task, int64_t panel) const {
+    return parts_ + (static_cast<int64_t>(task) * plan_.per_task + panel) * part_floats(c_);
+  }
+
+  bool add_keys(Worker &worker, PrefillScratch &s, int64_t b, int64_t head, int64_t panels,
+                int32_t begin, int32_t end, int64_t split) const {
+    const int32_t tile_begin = begin / kTileKeys;
+    const int64_t tiles = ceil_div64(end, kTileKeys) - tile_begin;
+    const int64_t share = ceil_div64(tiles, plan_.splits);
+    const auto from = static_cast<int32_t>(min64(split * share, tiles));
+    const auto to = static_cast<int32_t>(min64((split + 1) * share, tiles));
+    for (int32_t i = from; i < to; ++i) {
+      const int32_t first = (tile_begin + i) * kTileKeys;
+      const int32_t keys = add_tile_to_panels(s, b, head, panels, first < begin ? begin : first,
+                                              first + kTileKeys < end ? first + kTileKeys : end);
+      if (!worker.go_on(2.0 * static_cast<double>(keys) * kPanelRows *
+                        static_cast<double>(c_.dk + c_.dv)))
+        return false;
+    }
+    return true;
+  }
+
+  /// Keys begin..end-1 of one tile; returns how many (panel, key) pairs it computed.
+  int32_t add_tile_to_panels(PrefillScratch &s, int64_t b, int64_t head, int64_t panels,
+                             int32_t begin, int32_t end) const {
+    bool converted = false;
+    int32_t done = 0;
+    for (int64_t n = 0; n < panels; ++n) {
+      Panel &p = s.panels[n];
+      const int32_t first = p.key_begin > begin ? p.key_begin : begin;
+      const int32_t last = p.key_end < end ? p.key_end : end;
+      if (first >= last) continue;
+      Tile t{};
+      t.first = first;
+      t.count = last - first;
+      t.s = s.s;
+      t.alpha = s.alpha;
+      if (c_.mask != nullptr) {
+        const uint32_t kind = with_mask_type(*c_.mask, [&]<class M>(const M *) {
+          return mask_tile<M>(c_, p, b, head, first, t.count, s.bias);
+        });
+        if (kind == kHidden) continue;
+        t.bias = kind == kMixed ? s.bias : nullptr;
+      }
+      if (plan_.convert) {
+        if (!converted) convert(s, b, head, begin, end);
+        converted = true;
+        t.k = s.k + (first - begin) * c_.dk;
+        t.v = s.v + (first - begin) * c_.dv;
+        t.k_stride = c_.dk;
+        t.v_stride = c_.dv;
+      } else {
+        t.k = element<const float>(*c_.k, b, head, first);
+        t.v = element<const float>(*c_.v, b, head, first);
+        t.k_stride = c_.k->strides[2];
+        t.v_stride = c_.v->strides[2];
+      }
+      if (p.vectors == 3)
+        add_tile<3>(c_, p, t);
+      else if (p.vectors == 2)
+        add_tile<2>(c_, p, t);
+      else
+        add_tile<1>(c_, p, t);
+      done += t.count;
+    }
+    return done;
+  }
+
+  void convert(const PrefillScratch &s, int64_t b, int64_t head, int32_t begin, int32_t end) const {
+    for (int32_t j = begin; j < end; ++j) {
+      widen_row(element<const T>(*c_.k, b, head, j), c_.k->strides[3], c_.dk,
+                s.k + (j - begin) * c_.dk);
+      widen_row(element<const T>(*c_.v, b, head, j), c_.v->strides[3], c_.dv,
+                s.v + (j - begin) * c_.dv);
+    }
+  }
+
+  const Call &c_;
+  const Plan &plan_;
+  float *parts_;
+};
+
+template <class T>
+int32_t run_prefill(const KernelDef &, const Context &ctx, const sy_call &call, sy_error *error) {
+  const Call c = unpack(call);
+  const Plan plan = make_plan(c);
+  if (plan.tasks == 0) return SY_OK;
+  if (call.workspace_size < prefill_workspace(ctx, call))
+    return failure(error, SY_E_INTERNAL, "the workspace is smaller than workspace_size asked for");
+  Arena measure{nullptr};
+  take_scratch(c, plan, measure);
+  char *base = static_cast<char *>(call.workspace) + parts_bytes(c, plan);
+  const Prefill<T> prefill(c, plan, static_cast<float *>(call.workspace));
+  const auto scratch_of = [&](const Worker &w) {
+    Arena arena{base + w.index * measure.used};
+    return take_scratch(c, plan, arena);
+  };
+  auto compute = [&](Worker &w, uint64_t task) {
+    PrefillScratch s = scratch_of(w);
+    prefill.run(w, s, task);
+  };
+  int32_t status = run_tasks(ctx, call, plan.tasks, compute);
+  if (status == SY_OK && plan.splits > 1) {
+    auto join = [&](Worker &w, uint64_t task) {
+      PrefillScratch s = scratch_of(w);
+      prefill.merge(s, task);
+    };
+    status = run_tasks(ctx, call, plan.tasks / static_cast<uint64_t>(plan.splits), join);
+  }
+  return status == SY_OK ? SY_OK : failure(error, status, "cancelled by the progress hook");
+}
+
+}  // namespace attention
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu

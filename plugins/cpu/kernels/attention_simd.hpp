@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// Vector arithmetic of the attention kernels: exp, tanh, transposition, conversion of rows
+/// (needs SY_ISA).
+
+#include <hwy/highway.h>
+
+#include "attention_call.hpp"
+#include "quant_simd.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace attention {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using hwy::bfloat16_t;
+using hwy::float16_t;
+using quant::load_f32;
+using quant::load_scalar;
+using quant::store_rounded;
+using quant::store_scalar;
+
+using DF = hn::ScalableTag<float>;
+using DI = hn::RebindToSigned<DF>;
+using VF = hn::Vec<DF>;
+inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(DF()));
+
+// exp(r) ~ 1 + r + r^2 (c2 + c3 r + ... + c6 r^4) on |r| <= ln(2)/2, minimax with relative error
+// 3.1e-9: rounding dominates.
+inline constexpr float kExp2 = 0x1.fffffcp-2f, kExp3 = 0x1.555492p-3f, kExp4 = 0x1.5558f2p-5f,
+                       kExp5 = 0x1.123a2p-7f, kExp6 = 0x1.6a23dp-10f;
+inline constexpr float kLog2e = 1.44269504f;
+inline constexpr float kLn2High = 0.693145751953125f;  // few bits: n * kLn2High is exact
+inline constexpr float kLn2Low = 1.428606765330187e-06f;
+inline constexpr float kExpLow = -87.0f;  // below, exp is taken as 0: no subnormal numbers arise
+
+/// exp(r) - 1 for |r| <= ln(2)/2.
+HWY_INLINE VF expm1_reduced(VF r) {
+  const DF df;
+  VF p = hn::MulAdd(hn::Set(df, kExp6), r, hn::Set(df, kExp5));
+  p = hn::MulAdd(p, r, hn::Set(df, kExp4));
+  p = hn::MulAdd(p, r, hn::Set(df, kExp3));
+  p = hn::MulAdd(p, r, hn::Set(df, kExp2));
+  return hn::MulAdd(p, hn::Mul(r, r), r);
+}
+
+/// exp(x) for x <= 0; NaN stays NaN.
+HWY_INLINE VF exp_nonpositive(VF x) {
+  const DF df;
+  const VF clamped = hn::Max(hn::Set(df, kExpLow), x);  // this order keeps a NaN in x
+  const auto n = hn::NearestInt(hn::Mul(clamped, hn::Set(df, kLog2e)));
+  const VF nf = hn::ConvertTo(df, n);
+  VF r = hn::NegMulAdd(nf, hn::Set(df, kLn2High), clamped);
+  r = hn::NegMulAdd(nf, hn::Set(df, kLn2Low), r);
+  VF p = hn::MulAdd(hn::Set(df, kExp6), r, hn::Set(df, kExp5));
+  p = hn::MulAdd(p, r, hn::Set(df, kExp4));
+  p = hn::MulAdd(p, r, hn::Set(df, kExp3));
+  p = hn::MulAdd(p, r, hn::Set(df, kExp2));
+  p = hn::MulAdd(p, r, hn::Set(df, 1.0f));
+  p = hn::MulAdd(p, r, hn::Set(df, 1.0f));
+  const VF scaled = hn::BitCast(df, hn::Add(hn::BitCast(DI(), p), hn::ShiftLeft<23>(n)));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(df, kExpLow)), scaled);
+}
+
+/// tanh(x) with a relative error of a few units in the last place, also near 0.
+HWY_INLINE VF tanh_f32(VF x) {
+  const DF df;
+  const VF y = hn::Mul(hn::Set(df, -2.0f), hn::Min(hn::Set(df, 15.0f), hn::Abs(x)));
+  const auto n = hn::NearestInt(hn::Mul(y, hn::Set(df, kLog2e)));
+  const VF nf = hn::ConvertTo(df, n);
+  VF r = hn::NegMulAdd(nf, hn::Set(df, kLn2High), y);
+  r = hn::NegMulAdd(nf, hn::Set(df, kLn2Low), r);
+  const VF power = hn::BitCast(df, hn::ShiftLeft<23>(hn::Add(n, hn::Set(DI(), 127))));
+  // exp(-2|x|) - 1 = 2^n (exp(r) - 1) + (2^n - 1)
+  const VF em1 = hn::MulAdd(power, expm1_reduced(r), hn::Sub(power, hn::Set(df, 1.0f)));
+  const VF t = hn::Div(hn::Neg(em1), hn::Add(em1, hn::Set(df, 2.0f)));
+  const VF result = hn::CopySign(t, x);
+  return hn::IfThenElse(hn::Ne(x, x), x, result);
+}
+
+/// to[j * to_stride + i] = from[i * from_stride + j] for i < rows, j < columns.
+inline void transpose(const float *HWY_RESTRICT from, int64_t from_stride, int64_t rows,
+                      int64_t columns, float *HWY_RESTRICT to, int64_t to_stride) {
+  const hn::FixedTag<float, 4> d4;
+  const hn::RepartitionToWide<decltype(d4)> d2;
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    const float *a = from + i * from_stride;
+    int64_t j = 0;
+    for (; j + 4 <= columns; j += 4) {
+      const auto r0 = hn::LoadU(d4, a + j);
+      const auto r1 = hn::LoadU(d4, a + from_stride + j);
+      const auto r2 = hn::LoadU(d4, a + 2 * from_stride + j);
+      const auto r3 = hn::LoadU(d4, a + 3 * from_stride + j);
+      const auto x0 = hn::BitCast(d2, hn::InterleaveLower(d4, r0, r1));
+      const auto x1 = hn::BitCast(d2, hn::InterleaveUpper(d4, r0, r1));
+      const auto x2 = hn::BitCast(d2, hn::InterleaveLower(d4, r2, r3));
+      const auto x3 = hn::BitCast(d2, hn::InterleaveUpper(d4, r2, r3));
+      float *t = to + j * to_stride + i;
+      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, x0, x2)), d4, t);
+      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, x0, x2)), d4, t + to_stride);
+      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, x1, x3)), d4, t + 2 * to_stride);
+      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, x1, x3)), d4, t + 3 * to_stride);
+    }
+    for (; j < columns; ++j)
+      for (int64_t e = 0; e < 4; ++e) to[j * to_stride + i + e] = a[e * from_stride + j];
+  }
+  for (; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j) to[j * to_stride + i] = from[i * from_stride + j];
+}
+
+/// n elements of any stride as contiguous f32.
+template <class T>
+inline void widen_row(const T *from, int64_t stride, int64_t n, float *HWY_RESTRICT to) {
+  int64_t i = 0;
+  if (stride == 1)
+    for (; i + kLanes <= n; i += kLanes) hn::StoreU(load_f32(from + i), DF(), to + i);
+  for (; i < n; ++i) to[i] = load_scalar(from + i * stride);
+}
+
+/// n contiguous f32 rounded to elements of any stride.
+template <class T>
+inline void store_row(const float *from, int64_t n, T *to, int64_t stride) {
+  int64_t i = 0;
+  if (stride == 1)
+    for (; i + kLanes <= n; i += kLanes) store_rounded(hn::LoadU(DF(), from + i), to + i);
+  for (; i < n; ++i) store_scalar(from[i], to + i * stride);
+}
+
+}  // namespace attention
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu
