@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "facade/engine_impl.hpp"
+#include "host/float_state.hpp"
 #include "support/engine_support.hpp"
 
 namespace switchyard {
@@ -181,7 +182,7 @@ INSTANTIATE_TEST_SUITE_P(
                       BadKernel{"changes_inputs", "modified its inputs"},
                       BadKernel{"nonfinite", "wrong on"}, BadKernel{"crash_in_run", "SIGSEGV"},
                       BadKernel{"throws_in_run", "SIGABRT"}, BadKernel{"hang_in_run", "hung"}),
-    [](const auto &info) { return info.param.fixture; });
+    [](const auto &tested) { return std::string(tested.param.fixture); });
 
 TEST(Dispatcher, AGoodThirdPartyPluginIsVerifiedAndCanAnswer) {
   Options options = test_options();

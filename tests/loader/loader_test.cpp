@@ -60,7 +60,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"note_disagrees", "refused", "disagree"},
         Refused{"no_note", "refused", "not a Switchyard plugin"},
         Refused{"unavailable", "unavailable", ""}),
-    [](const auto &info) { return info.param.fixture; });
+    [](const auto &tested) { return std::string(tested.param.fixture); });
 
 TEST(Loader, TextAndTruncatedFilesAreRefused) {
   const testing::TemporaryDirectory directory;

@@ -63,13 +63,13 @@ Result<Tensor> Engine::dequantize(const Quantized &q, TensorView out, RunInfo *i
 }
 
 Result<KMeansResult> Engine::kmeans(TensorView x, const KMeansOptions &options) {
-  auto result = switchyard::fit(*impl_->dispatcher, x, options);
+  auto result = kmeans::fit(*impl_->dispatcher, x, options);
   if (result) result->info.requested_backend = impl_->requested(SY_OP_KMEANS_STEP);
   return result;
 }
 
 Result<Tensor> Engine::kmeans_assign(TensorView x, TensorView centroids, RunInfo *info) {
-  auto result = switchyard::assign(*impl_->dispatcher, x, centroids, info);
+  auto result = kmeans::assign(*impl_->dispatcher, x, centroids, info);
   if (result && info != nullptr) info->requested_backend = impl_->requested(SY_OP_KMEANS_ASSIGN);
   return result;
 }
