@@ -29,7 +29,8 @@ Result<Options> load_engine_config(const std::string &path, const Options &base 
 /// SWITCHYARD_LOG and SWITCHYARD_PLUGIN_PATH. Unset or empty variables change nothing, but an empty
 /// SWITCHYARD_CACHE_DIR means "keep nothing on disk". SWITCHYARD_PLUGIN_PATH is ignored in
 /// privileged (setuid) processes. Marks the options as resolved, so that the engine does not apply
-/// the environment again over what the caller sets afterwards. A bad value is a usage error naming the variable.
+/// the environment again over what the caller sets afterwards. A bad value is a usage error naming
+/// the variable.
 Status apply_environment(Options &options);
 
 // Names as written in YAML and on the command line; a bad one is a usage error with "did you mean".
