@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every backend's primitives against the reference, bit by bit.
+#include <gtest/gtest.h>
+#include <switchyard/ops/kmeans.h>
+
+#include "op/op_spec.hpp"
+#include "plugin_runner.hpp"
+
+namespace switchyard::testing {
+namespace {
+
+void expect_same(const OpSpec &spec, PluginRunner &reference, const Shape &shape,
+                 std::uint64_t seed) {
+  auto problem = spec.make_problem(shape, seed);
+  ASSERT_TRUE(problem) << shape.text() << ": " << problem.error().message;
+  auto want = ProblemOutputs::make(*problem);
+  ASSERT_TRUE(want);
+  const auto inputs = static_cast<std::uint32_t>(problem->inputs.size());
+  const auto outputs = static_cast<std::uint32_t>(problem->outputs.size());
+  CallFrame expected(inputs, outputs);
+  bind(*problem, *want, expected);
+  auto valid = spec.validate(expected.call());
+  ASSERT_TRUE(valid) << shape.text() << ": " << valid.error().message;
+  ASSERT_TRUE(reference.run(spec.id(), expected.call(), nullptr, nullptr));
+  for (const auto &id : fast_backends())
+    for (std::uint32_t threads : {1u, 2u, 3u, 7u}) {
+      auto runner = PluginRunner::load(id, threads);
+      auto got = ProblemOutputs::make(*problem);
+      CallFrame frame(inputs, outputs);
+      bind(*problem, *got, frame);
+      auto states = runner->make_states(~0ull);
+      // The second call with a state takes the delta path.
+      for (Runner::States *s :
+           {static_cast<Runner::States *>(nullptr), states.get(), states.get()}) {
+        ASSERT_TRUE(runner->run(spec.id(), frame.call(), s, nullptr));
+        auto difference = spec.compare(*problem, frame.call(), expected.call(), {});
+        EXPECT_FALSE(difference) << id << ", " << threads << " threads, " << shape.text() << ": "
+                                 << *difference;
+        EXPECT_FALSE(got->overrun()) << id << ", " << shape.text();
+      }
+    }
+}
+
+TEST(KMeansPrimitives, EqualTheReferenceBitByBit) {
+  auto reference = reference_runner();
+  ASSERT_FALSE(fast_backends().empty());
+  for (const OpSpec *spec : {&kmeans_step_spec(), &kmeans_assign_spec()})
+    for (const Shape &shape : spec->conformance_shapes()) expect_same(*spec, *reference, shape, 1);
+}
+
+TEST(KMeansPrimitives, GateShapesAreValidAndSmall) {
+  for (const OpSpec *spec : {&kmeans_step_spec(), &kmeans_assign_spec()})
+    for (const char *text : {"n=100000,d=128,k=1024", "n=5,d=1,k=1", "n=1000000,d=2,k=1000,pad=1",
+                             "n=1e9,d=100000,k=1e6", "n=20000,d=3,k=64,weighted=1"}) {
+      const auto shapes = spec->gate_shapes(*Shape::parse(text));
+      ASSERT_FALSE(shapes.empty());
+      for (const Shape &s : shapes) {
+        const auto n = *s.integer("n", 0, 0, INT64_MAX), d = *s.integer("d", 0, 0, INT64_MAX),
+                   k = *s.integer("k", 0, 0, INT64_MAX);
+        EXPECT_LE(n * d * k, 8'000'000) << s.text();
+        EXPECT_TRUE(spec->make_problem(s, 1)) << s.text();
+      }
+    }
+}
+
+TEST(KMeansPrimitives, StateFollowsMovingCentroids) {
+  auto reference = reference_runner();
+  const auto &spec = kmeans_step_spec();
+  for (const auto &id : fast_backends()) {
+    auto shape = *Shape::parse("n=9000,d=11,k=37,weighted=1,previous=1,distances=1");
+    auto problem = *spec.make_problem(shape, 5);
+    auto want = *ProblemOutputs::make(problem), got = *ProblemOutputs::make(problem);
+    auto runner = PluginRunner::load(id, 3);
+    auto states = runner->make_states(1u << SY_KMEANS_IN_X | 1u << SY_KMEANS_IN_WEIGHTS |
+                                      1u << SY_KMEANS_IN_SHIFTS);
+    auto *c = problem.inputs[SY_KMEANS_IN_CENTROIDS].data<float>();
+    for (int round = 0; round < 4; ++round) {
+      for (int j = 0; j < 37 * 11; j += 3 + round) c[j] += 0.05f * static_cast<float>(round);
+      CallFrame a(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS),
+          b(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+      bind(problem, want, a);
+      bind(problem, got, b);
+      ASSERT_TRUE(reference->run(spec.id(), a.call(), nullptr, nullptr));
+      ASSERT_TRUE(runner->run(spec.id(), b.call(), states.get(), nullptr));
+      auto difference = spec.compare(problem, b.call(), a.call(), {});
+      EXPECT_FALSE(difference) << id << ", round " << round << ": " << *difference;
+    }
+  }
+}
+
+TEST(KMeansPrimitives, CancelledCallsSaySoAndSpoilNoState) {
+  const auto &spec = kmeans_step_spec();
+  auto reference = reference_runner();
+  auto problem = *spec.make_problem(*Shape::parse("n=20000,d=40,k=200,previous=1"), 3);
+  auto want = *ProblemOutputs::make(problem), got = *ProblemOutputs::make(problem);
+  CallFrame expected(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+  bind(problem, want, expected);
+  ASSERT_TRUE(reference->run(spec.id(), expected.call(), nullptr, nullptr));
+  for (const auto &id : fast_backends()) {
+    auto runner = PluginRunner::load(id, 2);
+    auto states = runner->make_states(~0ull);
+    CallFrame frame(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+    bind(problem, got, frame);
+    ASSERT_TRUE(runner->run(spec.id(), frame.call(), states.get(), nullptr));
+    std::atomic<int> polls{0};
+    frame.call().progress = [](void *arg, double done) -> std::int32_t {
+      EXPECT_GE(done, 0);
+      EXPECT_LE(done, 1);
+      return ++*static_cast<std::atomic<int> *>(arg) >= 2;
+    };
+    frame.call().progress_arg = &polls;
+    auto status = runner->run(spec.id(), frame.call(), states.get(), nullptr);
+    ASSERT_FALSE(status) << id;
+    EXPECT_EQ(status.error().code, ErrorCode::cancelled) << id;
+    EXPECT_GE(polls.load(), 2) << id;
+    frame.call().progress = nullptr;
+    ASSERT_TRUE(runner->run(spec.id(), frame.call(), states.get(), nullptr));
+    EXPECT_FALSE(spec.compare(problem, frame.call(), expected.call(), {})) << id;
+  }
+}
+
+TEST(KMeansValidation, NamesWhatIsWrong) {
+  const auto &spec = kmeans_step_spec();
+  auto problem = *spec.make_problem(*Shape::parse("n=20,d=4,k=3,weighted=1,previous=1"), 3);
+  auto outputs = *ProblemOutputs::make(problem);
+  const auto refused = [&](auto &&spoil, ErrorCode code, std::string_view word) {
+    CallFrame frame(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+    bind(problem, outputs, frame);
+    spoil(frame);
+    auto status = spec.validate(frame.call());
+    ASSERT_FALSE(status) << word;
+    EXPECT_EQ(status.error().code, code) << status.error().message;
+    EXPECT_NE(status.error().message.find(word), std::string::npos) << status.error().message;
+  };
+  const float values[12] = {};
+  refused([&](CallFrame &f) { f.input(SY_KMEANS_IN_X, {}); }, ErrorCode::invalid_argument, "x");
+  refused(
+      [&](CallFrame &f) {
+        f.input(SY_KMEANS_IN_CENTROIDS, TensorView(values, {4, 3}));
+      },
+      ErrorCode::shape, "centroids");
+  refused([&](CallFrame &f) { f.input(SY_KMEANS_IN_WEIGHTS, TensorView(values, {12})); },
+          ErrorCode::shape, "weights");
+  refused([&](CallFrame &f) { f.input(SY_KMEANS_IN_SHIFTS, TensorView(values, {4})); },
+          ErrorCode::dtype, "shifts");
+  refused([&](CallFrame &f) { f.output(SY_KMEANS_STEP_OUT_SUMS, {}); }, ErrorCode::invalid_argument,
+          "sums");
+  refused([&](CallFrame &f) { f.call().params = nullptr; }, ErrorCode::invalid_argument,
+          "parameters");
+}
+
+}  // namespace
+}  // namespace switchyard::testing
