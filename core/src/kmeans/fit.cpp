@@ -287,7 +287,7 @@ Status check_options(const KMeansOptions &o, std::int64_t n) {
 
 Result<KMeansResult> fit(Runner &runner, const TensorView &x, const KMeansOptions &options) {
   const Clock clock;
-  if (auto s = check_options(options, x.rank() == 2 ? x.dim(0) : INT64_MAX); !s)
+  if (auto s = check_options(options, x.rank() == 2 && x.dim(0) > 0 ? x.dim(0) : INT64_MAX); !s)
     return tl::unexpected(s.error());
   auto in = make_input(runner, x, options.sample_weight, options.tol > 0);
   if (!in) return tl::unexpected(in.error());
