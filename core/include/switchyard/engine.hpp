@@ -222,7 +222,7 @@ class SY_API Bound {
   friend class Engine;
   Bound();
   struct Impl;
-  static std::int32_t first_run(Impl *, sy_error *) noexcept;
+  static std::int32_t undecided_run(Impl *, sy_error *) noexcept;
   static std::int32_t decided_run(Impl *, sy_error *) noexcept;
   std::int32_t (*invoke_)(Impl *, sy_error *) = nullptr;
   std::unique_ptr<Impl> impl_;

@@ -86,10 +86,20 @@ std::unique_ptr<Decision> Dispatcher::make_decision(OpIndex op, const sy_call &c
     }
     d->choices.push_back(std::move(choice));
   }
-  const auto rank = [](const std::unique_ptr<Choice> &c) {
+  const std::int64_t elements = elements_of(call);
+  const auto preference = [&](const Candidate &candidate) {
+    std::size_t i = 0;
+    for (; i < options_.preferences.size(); ++i)
+      if (elements >= options_.preferences[i].min_size &&
+          matches_backend(candidate, options_.preferences[i].backend))
+        break;
+    return i;
+  };
+  // The user's preferences outrank the authors' estimates: whatever is tried first, they decide it.
+  const auto rank = [&](const std::unique_ptr<Choice> &c) {
     const bool refused = !c->refusal.empty();
     const std::uint64_t prior = c->prior_ns == 0 ? UINT64_MAX : c->prior_ns;
-    return std::tuple(refused, c->candidate->reference, prior);
+    return std::tuple(refused, c->candidate->reference, preference(*c->candidate), prior);
   };
   std::stable_sort(d->choices.begin(), d->choices.end(),
                    [&](const auto &a, const auto &b) { return rank(a) < rank(b); });
@@ -174,8 +184,9 @@ std::int32_t Dispatcher::execute(Decision &d, Choice &choice, sy_call &call, Ker
 }
 
 Choice *Dispatcher::pick(Decision &d, const sy_call &call, std::string &reason) {
-  const bool must_wait = options_.policy == Policy::benchmark ||
-                         !pinned_backend(options_, all_ops()[d.op]->id()).empty();
+  const bool needs_all =
+      options_.policy == Policy::benchmark || options_.policy == Policy::thresholds;
+  const bool must_wait = needs_all || !pinned_backend(options_, all_ops()[d.op]->id()).empty();
   // Only the first call waits, for the best prior; when that fails, for the next one.
   const std::uint32_t patience = must_wait                 ? kPatienceMs
                                  : d.waited.exchange(true) ? 0
@@ -188,7 +199,7 @@ Choice *Dispatcher::pick(Decision &d, const sy_call &call, std::string &reason) 
       if (must_wait) continue;
       break;
     }
-    if (options_.policy == Policy::benchmark) continue;
+    if (needs_all) continue;
     if (c->verdict->passed()) break;
   }
   const std::lock_guard lock(d.mutex);

@@ -54,7 +54,8 @@ sy_tensor *Bound::input(std::size_t slot) noexcept { return impl_->frame.input_t
 sy_tensor *Bound::output(std::size_t slot) noexcept { return impl_->frame.output_tensor(slot); }
 
 std::int32_t Bound::decided_run(Impl *b, sy_error *error) noexcept {
-  if (b->decision->chosen.load(std::memory_order_acquire) != b->current) return first_run(b, error);
+  if (b->decision->chosen.load(std::memory_order_acquire) != b->current)
+    return undecided_run(b, error);
   const sy_call &call = b->frame.call();
   // Growing lengths may need more scratch memory than the first call did.
   if (b->kernel->workspace_size != nullptr &&
@@ -64,7 +65,7 @@ std::int32_t Bound::decided_run(Impl *b, sy_error *error) noexcept {
   return b->kernel->run(b->kernel, b->instance, &call, error);
 }
 
-std::int32_t Bound::first_run(Impl *b, sy_error *error) noexcept {
+std::int32_t Bound::undecided_run(Impl *b, sy_error *error) noexcept {
   try {
     if (b->adopt()) return decided_run(b, error);
     return b->dispatcher->route(b->op, b->frame.call(), nullptr, error, nullptr);
