@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/checked.hpp"
+#include "base/overlap.hpp"
 #include "io/cast.hpp"
 #include "ops/quantize_problems.hpp"
 
@@ -47,25 +48,6 @@ Status check_memory(std::string_view name, const sy_tensor &t) {
 
 bool negative_shape(const sy_tensor &t) noexcept {
   return std::any_of(t.shape, t.shape + t.rank, [](std::int64_t s) { return s < 0; });
-}
-
-/// Could two elements share an address? Dimensions in order of stride must not reach into the next.
-bool may_overlap(const sy_tensor &t) noexcept {
-  int order[SY_MAX_RANK];
-  int n = 0;
-  for (int k = 0; k < t.rank; ++k) {
-    if (t.shape[k] == 0) return false;
-    if (t.shape[k] > 1) order[n++] = k;
-  }
-  std::sort(order, order + n,
-            [&](int a, int b) { return std::abs(t.strides[a]) < std::abs(t.strides[b]); });
-  std::int64_t reach = 0;
-  for (int i = 0; i < n; ++i) {
-    const std::int64_t stride = std::abs(t.strides[order[i]]);
-    if (stride <= reach) return true;
-    reach += (t.shape[order[i]] - 1) * stride;
-  }
-  return false;
 }
 
 bool is_nan(const std::byte *p, DType dtype) noexcept {
