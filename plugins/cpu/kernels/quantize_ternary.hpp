@@ -267,6 +267,10 @@ int32_t quantize_ternary(const KernelDef &, const Context &ctx, const sy_call &c
         finished = ternary_tensor<T>(ctx, call, Rows(view), saturate,
                                      {r * cols, static_cast<double>(r) * share, share},
                                      codes + r * cols, scales + r, &first);
+        // Rows of a few megabytes are done between two polls of their own.
+        if (call.progress != nullptr &&
+            call.progress(call.progress_arg, static_cast<double>(r + 1) * share) != 0)
+          finished = false;
       }
     }
   }
