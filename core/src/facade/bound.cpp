@@ -54,7 +54,7 @@ sy_tensor *Bound::input(std::size_t slot) noexcept { return impl_->frame.input_t
 sy_tensor *Bound::output(std::size_t slot) noexcept { return impl_->frame.output_tensor(slot); }
 
 std::int32_t Bound::decided_run(Impl *b, sy_error *error) noexcept {
-  if (b->decision->chosen.load(std::memory_order_acquire) != b->current)
+  if (b->current == nullptr || b->decision->chosen.load(std::memory_order_acquire) != b->current)
     return undecided_run(b, error);
   const sy_call &call = b->frame.call();
   // Growing lengths may need more scratch memory than the first call did.
