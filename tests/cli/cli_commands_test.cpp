@@ -272,7 +272,7 @@ TEST_F(Cli, HelpAndVersion) {
   EXPECT_NE(version.out.find('.'), std::string::npos);
   const Finished help = run({"kmeans", "--help"});
   EXPECT_EQ(help.code, 0);
-  for (const char *option : {"--clusters", "--init", "--n-init", "--max-iter", "--tol", "--seed",
+  for (const char *option : {"-k", "--init", "--n-init", "--max-iter", "--tol", "--seed",
                              "--labels", "--backend", "--json"})
     EXPECT_NE(help.out.find(option), std::string::npos) << option;
 }

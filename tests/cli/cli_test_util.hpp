@@ -86,7 +86,8 @@ class Cli : public ::testing::Test {
     std::vector<std::string> env{"PATH=" SWITCHYARD_BINARY_DIR "/bin:/usr/bin:/bin",
                                  "HOME=" + scratch.path().string(),
                                  "SWITCHYARD_CACHE_DIR=" + cache()->path().string()};
-    for (const char *name : {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LD_LIBRARY_PATH"})
+    for (const char *name :
+         {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LD_LIBRARY_PATH", "LD_PRELOAD"})
       if (const char *value = std::getenv(name)) env.push_back(std::string(name) + "=" + value);
     for (const auto &[name, value] : environment) env.push_back(name + "=" + value);
     std::vector<char *> argv, envp;

@@ -140,16 +140,20 @@ void check_worker(Findings &out) {
 
 Outcome run(const Common &common) {
   if (auto ok = check_common(common); !ok) return tl::unexpected(ok.error());
-  auto engine = make_engine(common);
-  if (!engine) return tl::unexpected(engine.error());
+  auto options = make_options(common);
+  if (!options) return tl::unexpected(options.error());
   const MachineReport machine = read_machine();
   Findings findings;
-  check_plugins(*engine, findings);
   check_worker(findings);
-  check_work(*engine, findings);
-  check_cache(engine->options(), findings);
-  check_threads(*engine, machine, findings);
+  check_cache(*options, findings);
   check_amx(machine, findings);
+  if (auto engine = make_engine(common)) {
+    check_plugins(*engine, findings);
+    check_work(*engine, findings);
+    check_threads(*engine, machine, findings);
+  } else {
+    findings.push_back({Level::error, "engine", engine.error().message, ""});
+  }
 
   const bool works =
       std::ranges::none_of(findings, [](const Finding &f) { return f.level == Level::error; });

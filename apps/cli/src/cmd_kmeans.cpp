@@ -137,7 +137,7 @@ void add_kmeans(Program &program) {
                               [a, &program] { return run(*a, program.common); });
   app->add_option("IN", a->input, "Points [n, d], f32 (.npy, .npz:KEY, .safetensors:NAME)")
       ->required();
-  app->add_option("-k,--clusters", a->k, "Number of clusters")->required()->type_name("K");
+  app->add_option("-k", a->k, "Number of clusters")->required()->type_name("K");
   app->add_option("--init", a->init, "k-means++ (default), random, or a file of centroids [k, d]")
       ->type_name("METHOD|FILE");
   app->add_option("--n-init", a->n_init, "Runs, of which the best is kept; default 1")

@@ -108,9 +108,9 @@ Json Comparison::json() const {
 }
 
 std::string Comparison::text() const {
-  return fmt::format("{} as fast as {}, {}{}", times_faster(factor()), backend,
-                     equal ? "same result" : "DIFFERENT result: " + difference,
-                     sample.empty() ? "" : " (on " + sample + ")");
+  return fmt::format("{} as fast as {} ({} against {}{}), {}", times_faster(factor()), backend,
+                     duration(own_ms), duration(other_ms), sample.empty() ? "" : ", on " + sample,
+                     equal ? "same result" : "DIFFERENT result: " + difference);
 }
 
 Result<Engine *> Rivals::get(const std::string &backend) {

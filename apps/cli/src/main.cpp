@@ -76,8 +76,13 @@ Error describe(const CLI::ParseError &error, const CLI::App &command) {
   return usage_error(fmt::format("{} (see 'switchyard {} --help')", message, command.get_name()));
 }
 
-int finish(const Error &error, bool json) {
+int finish(Error error, bool json) {
   clear_status();
+  const std::string element = std::to_string(error.index);
+  if (error.index >= 0 && error.message.find(element) == std::string::npos)
+    error.message += fmt::format(" (the first is element {})", element);
+  if (error.code == ErrorCode::cancelled && !error.message.starts_with("interrupted"))
+    error.message = "interrupted: " + error.message;
   print_error(error, json);
   return exit_code(error.code);
 }

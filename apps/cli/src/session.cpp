@@ -118,7 +118,9 @@ void add_run_info(Json &doc, std::string_view op, const RunInfo &info) {
 }
 
 std::string run_info_text(const RunInfo &info) {
-  std::string text = fmt::format("{} took {} ({}); {}", info.backend, duration(info.time_ms),
+  // A first call may have waited for the check of its kernel.
+  std::string text = fmt::format("{} took {}{} ({}); {}", info.backend, duration(info.time_ms),
+                                 info.verified == "gate" ? ", its verification included" : "",
                                  info.kernel, verified_text(info.verified));
   if (!info.fallback_reason.empty()) text += "\nfell back: " + info.fallback_reason;
   return text;
