@@ -23,12 +23,6 @@
 #include <switchyard/tensor.hpp>
 #include <vector>
 
-#if defined(__GNUC__)
-#define SY_API __attribute__((visibility("default")))
-#else
-#define SY_API
-#endif
-
 namespace switchyard {
 
 enum class Policy { adaptive, benchmark, thresholds, fixed, frozen };
@@ -95,8 +89,8 @@ struct Quantized {
   RunInfo info;
 
   /// True for formats whose one array is called `blocks`.
-  bool is_blocks() const noexcept;
-  std::uint64_t bytes() const noexcept;  ///< of all arrays
+  SY_API bool is_blocks() const noexcept;
+  SY_API std::uint64_t bytes() const noexcept;  ///< of all arrays
 };
 
 /// done in 0..1; return false to cancel.

@@ -7,6 +7,13 @@
 #include <string_view>
 #include <tl/expected.hpp>
 
+/// Marks what the shared library exports.
+#if defined(__GNUC__)
+#define SY_API __attribute__((visibility("default")))
+#else
+#define SY_API
+#endif
+
 namespace switchyard {
 
 /// What kind of failure; stable, and the key of the program's exit codes.
@@ -29,18 +36,18 @@ enum class ErrorCode {
 };
 
 /// The stable name of a code, such as "shape".
-std::string_view to_string(ErrorCode code) noexcept;
+SY_API std::string_view to_string(ErrorCode code) noexcept;
 
 struct Error {
   ErrorCode code = ErrorCode::internal;
-  std::string message;      ///< what, where, what to do
-  std::string file;         ///< the file it is about, if any
-  int line = 0, column = 0; ///< 1-based; 0 = unknown
-  std::int64_t index = -1;  ///< flat element index, or -1
-  std::string excerpt;      ///< source line and caret, for people; may be empty
+  std::string message;       ///< what, where, what to do
+  std::string file;          ///< the file it is about, if any
+  int line = 0, column = 0;  ///< 1-based; 0 = unknown
+  std::int64_t index = -1;   ///< flat element index, or -1
+  std::string excerpt;       ///< source line and caret, for people; may be empty
 
   /// `file:line:column: message`, followed by the excerpt.
-  std::string text() const;
+  SY_API std::string text() const;
 };
 
 template <class T>

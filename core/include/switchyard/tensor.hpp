@@ -2,11 +2,11 @@
 #pragma once
 /// Tensors: views of the caller's memory (any strides) and owned, 64-byte aligned arrays.
 
+#include <switchyard/plugin.h>
 #include <cstddef>
 #include <initializer_list>
 #include <memory>
 #include <span>
-#include <switchyard/plugin.h>
 #include <switchyard/result.hpp>
 #include <vector>
 
@@ -26,11 +26,11 @@ inline constexpr DType f32{SY_TYPE_FLOAT, 32, 0}, f16{SY_TYPE_FLOAT, 16, 0},
 constexpr bool same(DType a, DType b) noexcept { return a.code == b.code && a.bits == b.bits; }
 constexpr std::size_t size_of(DType t) noexcept { return t.bits / 8u; }
 /// "f32", "bf16", "i64", "bool", ...
-std::string to_string(DType t);
-Result<DType> parse_dtype(std::string_view name);
+SY_API std::string to_string(DType t);
+SY_API Result<DType> parse_dtype(std::string_view name);
 
 /// A view: does not own. Strides count elements. Copying copies the view.
-class TensorView {
+class SY_API TensorView {
  public:
   TensorView() noexcept : t_{} {}
   /// C-contiguous data. `shape` has at most SY_MAX_RANK entries.
@@ -68,7 +68,7 @@ class TensorView {
 };
 
 /// An owned array. Move-only.
-class Tensor {
+class SY_API Tensor {
  public:
   Tensor() = default;
   /// Uninitialised. Fails with overflow or out_of_memory, naming the bytes needed.
@@ -98,6 +98,6 @@ class Tensor {
   std::shared_ptr<void> owner_;
 };
 
-std::string shape_text(std::span<const std::int64_t> shape);  ///< "[2, 3]"
+SY_API std::string shape_text(std::span<const std::int64_t> shape);  ///< "[2, 3]"
 
 }  // namespace switchyard
