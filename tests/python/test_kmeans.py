@@ -105,7 +105,7 @@ def test_weights(engine, rng):
         (dict(k=3, init="k-meens++"), {"invalid_argument", "usage"}),
         (dict(k=3, init=np.zeros((4, 2), np.float32)), {"shape"}),
         (dict(k=3, init=np.zeros((3, 3), np.float32)), {"shape"}),
-        (dict(k=3, init=np.zeros((3, 2))), {"dtype"}),
+        (dict(k=3, init=np.zeros((3, 2), np.int32)), {"dtype"}),
         (dict(k=3, sample_weight=np.ones(49, np.float32)), {"shape"}),
         (dict(k=3, sample_weight=np.zeros(50, np.float32)), {"invalid_argument"}),
         (dict(k=3, sample_weight=-np.ones(50, np.float32)), {"invalid_argument"}),

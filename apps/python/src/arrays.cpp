@@ -3,7 +3,9 @@
 
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -66,6 +68,23 @@ nb::object bf16_bits(nb::handle object) {
   return object.attr("view")("uint16");
 }
 
+TensorView make_view(void *data, DType dtype, std::span<const std::int64_t> shape,
+                     std::span<const std::int64_t> strides) noexcept {
+  // Producers give empty arrays whatever strides they like.
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end())
+    return TensorView(data, dtype, shape);
+  std::int64_t below = 0;  // bytes before the first element that reversed dimensions reach
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    if (strides[i] < 0)
+      below -= (shape[i] - 1) * strides[i] * static_cast<std::int64_t>(size_of(dtype));
+  TensorView view(data, dtype, shape, strides);
+  sy_tensor &raw = view.raw();
+  raw.handle = static_cast<std::byte *>(data) - below;
+  raw.byte_offset += static_cast<std::uint64_t>(below);
+  raw.byte_size += static_cast<std::uint64_t>(below);
+  return view;
+}
+
 [[noreturn]] void refuse(nb::handle object, const char *name, Access access) {
   const std::string who = std::string(name) + " is a " + describe_type(object);
   if (access == Access::write)
@@ -109,9 +128,8 @@ Array::Array(nb::handle object, const char *name, Access access) {
       shape[i] = static_cast<std::int64_t>(array.shape(i));
       strides[i] = array.stride(i);
     }
-    view_ = TensorView(const_cast<void *>(static_cast<const void *>(array.data())), dtype,
-                       std::span<const std::int64_t>(shape.data(), array.ndim()),
-                       std::span<const std::int64_t>(strides.data(), array.ndim()));
+    view_ = make_view(const_cast<void *>(static_cast<const void *>(array.data())), dtype,
+                      {shape.data(), array.ndim()}, {strides.data(), array.ndim()});
   };
   if (access == Access::read)
     check(read_);

@@ -222,7 +222,8 @@ class Engine:
         Args:
             x: float32 [n, d], finite.
             k: clusters, 1 <= k <= n.
-            init: "k-means++", "random", or the first centroids, float32 [k, d].
+            init: "k-means++", "random", or the first centroids, floating [k, d] (rounded to
+                float32).
             n_init: fits from different starts; the lowest inertia wins.
             max_iter: most centroid updates of a fit.
             tol: stop when the centroids' squared movement is at most tol times the mean variance
