@@ -201,7 +201,11 @@ HWY_INLINE void FilterMethod::score_panel(const KMeansCall &k, const Task &task)
         hn::StoreMaskBits(lanes, hn::Le(s[r][v], limit[v]), reinterpret_cast<uint8_t *>(&bits));
         hits |= bits << (v * kLanes);
       }
-      if (hits != 0) rerank(k, rows, g * kGroup + r, hits);
+      if (hits == 0) continue;
+      rerank(k, rows, g * kGroup + r, hits);
+#pragma GCC unroll 3
+      for (int64_t v = 0; v < kVectors; ++v)  // thresholds only fall
+        limit[v] = hn::Load(lanes, rows.threshold + v * kLanes);
     }
   }
 }
