@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <failure.hpp>
 
@@ -197,8 +198,8 @@ class Attention {
     const bool nothing = max == -kInfinity && !poisoned;
     if (sinks_ != nullptr) {
       const double sink = scalar_at(*sinks_, r.h);
-      poisoned = poisoned || std::isnan(sink) || sink == kInfinity;
-      max = sink > max ? sink : max;
+      poisoned = poisoned || (!nothing && (std::isnan(sink) || sink == kInfinity));
+      max = sink > max || nothing ? sink : max;
     }
     const double denominator = add_values(r, n, max, nothing || poisoned);
     write(r, denominator, max, nothing, poisoned);
@@ -228,9 +229,7 @@ class Attention {
       store<T>(o + T::kSize * e * o_.strides[3], x);
     }
     if (lse_ == nullptr) return;
-    const double x = poisoned            ? std::nan("")
-                     : max == -kInfinity ? max
-                                         : max + std::log(denominator);
+    const double x = poisoned ? std::nan("") : nothing ? max : max + std::log(denominator);
     store<F32>(row_of<F32>(*lse_, r.b, r.h, r.i), x);
   }
 
