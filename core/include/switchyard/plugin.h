@@ -52,16 +52,17 @@ typedef enum sy_status {
   SY_E_INVALID_ARGUMENT = 1, /* a parameter is out of its range */
   SY_E_SHAPE = 2,            /* shapes or strides do not fit together */
   SY_E_DTYPE = 3,            /* element type not allowed here */
-  SY_E_NONFINITE = 4,        /* NaN or Inf where finite values are required; index names the first */
-  SY_E_OVERFLOW = 5,         /* a value does not fit the format (f16 scale), or size arithmetic overflowed */
-  SY_E_UNSUPPORTED = 6,      /* valid, but not offered by this kernel */
+  SY_E_NONFINITE = 4, /* NaN or Inf where finite values are required; index names the first */
+  SY_E_OVERFLOW =
+      5, /* a value does not fit the format (f16 scale), or size arithmetic overflowed */
+  SY_E_UNSUPPORTED = 6, /* valid, but not offered by this kernel */
   SY_E_OUT_OF_MEMORY = 7,
-  SY_E_CANCELLED = 8,        /* the progress hook asked to stop */
-  SY_E_HARDWARE = 9,         /* the needed device or instruction set is missing */
-  SY_E_DEVICE_LOST = 10,     /* the instance is dead; the host will not call it again */
-  SY_E_ABI = 11,             /* versions or struct sizes do not fit */
-  SY_E_INTERNAL = 12,        /* a defect in the plugin */
-  SY_E_VERIFICATION = 13     /* from the host only: the kernel's results were found wrong */
+  SY_E_CANCELLED = 8,    /* the progress hook asked to stop */
+  SY_E_HARDWARE = 9,     /* the needed device or instruction set is missing */
+  SY_E_DEVICE_LOST = 10, /* the instance is dead; the host will not call it again */
+  SY_E_ABI = 11,         /* versions or struct sizes do not fit */
+  SY_E_INTERNAL = 12,    /* a defect in the plugin */
+  SY_E_VERIFICATION = 13 /* from the host only: the kernel's results were found wrong */
 } sy_status;
 
 /* Why something failed or was refused. Owned by the caller, who sets
@@ -173,7 +174,8 @@ typedef struct sy_host {
 /* ------------------------------------------------------------------- calls */
 
 enum {
-  SY_CALL_UNTRUSTED_FINITE = 1u << 0 /* inputs were not scanned: the kernel must check what its op requires */
+  SY_CALL_UNTRUSTED_FINITE =
+      1u << 0 /* inputs were not scanned: the kernel must check what its op requires */
 };
 
 /* One request: the tensors and parameters of an operation. All pointers stay
@@ -184,11 +186,12 @@ typedef struct sy_call {
   uint32_t flags; /* SY_CALL_* */
   uint32_t n_inputs;
   uint32_t n_outputs;
-  const sy_tensor *const *inputs;  /* the op's header names the slots; NULL = optional tensor absent */
+  const sy_tensor *const
+      *inputs; /* the op's header names the slots; NULL = optional tensor absent */
   const sy_tensor *const *outputs; /* caller-allocated, written by the kernel; NULL = not wanted */
   const void *params;              /* the op's params struct, struct_size first */
   uint64_t params_size;
-  void *workspace;         /* at least workspace_size bytes, 64-byte aligned, contents undefined */
+  void *workspace; /* at least workspace_size bytes, 64-byte aligned, contents undefined */
   uint64_t workspace_size;
   uint32_t threads; /* the most threads the kernel may use, >= 1 */
   uint32_t reserved;
@@ -206,10 +209,11 @@ typedef struct sy_call {
 typedef struct sy_instance sy_instance; /* defined by the plugin: one per device and engine */
 
 enum {
-  SY_TRAIT_BIT_EXACT = 1u << 0,     /* output bytes equal the reference kernel's */
-  SY_TRAIT_DETERMINISTIC = 1u << 1, /* the same call gives the same bytes, whatever the thread count */
-  SY_TRAIT_OWN_THREADS = 1u << 2,   /* uses more than the calling thread (at most call->threads) */
-  SY_TRAIT_DEVICE_MEMORY = 1u << 3  /* accepts tensors of the instance's own device kind */
+  SY_TRAIT_BIT_EXACT = 1u << 0, /* output bytes equal the reference kernel's */
+  SY_TRAIT_DETERMINISTIC =
+      1u << 1, /* the same call gives the same bytes, whatever the thread count */
+  SY_TRAIT_OWN_THREADS = 1u << 2,  /* uses more than the calling thread (at most call->threads) */
+  SY_TRAIT_DEVICE_MEMORY = 1u << 3 /* accepts tensors of the instance's own device kind */
 };
 
 /* One implementation of one operation. Constant while its instance lives. */
@@ -255,9 +259,9 @@ typedef struct sy_kernel {
  * The host sets struct_size and zeroes the rest. */
 typedef struct sy_device_info {
   uint32_t struct_size;
-  int32_t kind;        /* sy_device_kind of the memory it works on */
-  char name[128];      /* "AMD EPYC 9R14", "NVIDIA H200" */
-  char runtime_id[128]; /* changes when results or speed may: library and driver versions */
+  int32_t kind;          /* sy_device_kind of the memory it works on */
+  char name[128];        /* "AMD EPYC 9R14", "NVIDIA H200" */
+  char runtime_id[128];  /* changes when results or speed may: library and driver versions */
   uint64_t memory_bytes; /* 0 = the host's */
   uint32_t compute_units;
   uint32_t reserved;
@@ -271,7 +275,8 @@ typedef struct sy_option {
 
 enum {
   SY_PLUGIN_OWN_POOL = 1u << 0, /* keeps threads alive between calls (an OpenMP or BLAS pool) */
-  SY_PLUGIN_REFERENCE = 1u << 1 /* defines what is right; heeded only beside the host's own library */
+  SY_PLUGIN_REFERENCE =
+      1u << 1 /* defines what is right; heeded only beside the host's own library */
 };
 
 /* The one exported constant. */
@@ -336,10 +341,13 @@ typedef struct sy_elf_note {
  *   SY_EXPORT_PLUGIN("mine") = {sizeof(sy_plugin), SY_ABI_MAJOR, SY_ABI_MINOR, "mine", ...};
  */
 #define SY_EXPORT_PLUGIN(ID)                                                                   \
-  __attribute__((section(SY_NOTE_SECTION), used, aligned(4))) static const sy_elf_note         \
-      sy_detail_note = {11u, (uint32_t)(sizeof(sy_elf_note) - offsetof(sy_elf_note, desc)),    \
-                        1u,  "Switchyard",                                                     \
-                        {SY_ABI_MAJOR, SY_ABI_MINOR, ID}};                                     \
+  __attribute__((section(SY_NOTE_SECTION), used,                                               \
+                 aligned(4))) static const sy_elf_note sy_detail_note = {                      \
+      11u,                                                                                     \
+      (uint32_t)(sizeof(sy_elf_note) - offsetof(sy_elf_note, desc)),                           \
+      1u,                                                                                      \
+      "Switchyard",                                                                            \
+      {SY_ABI_MAJOR, SY_ABI_MINOR, ID}};                                                       \
   SY_DETAIL_EXTERN_C __attribute__((visibility("default"))) const sy_plugin switchyard_plugin; \
   const sy_plugin switchyard_plugin
 

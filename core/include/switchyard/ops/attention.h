@@ -38,10 +38,12 @@ enum {
   SY_ATTENTION_IN_Q = 0,     /* [B, Hq, Lq, Dk] f32, f16 or bf16 */
   SY_ATTENTION_IN_K = 1,     /* [B, Hkv, Lkv, Dk], q's dtype; Hq % Hkv == 0 */
   SY_ATTENTION_IN_V = 2,     /* [B, Hkv, Lkv, Dv], q's dtype */
-  SY_ATTENTION_IN_MASK = 3,  /* [B, Hq, Lq, Lkv] by zero strides; bool (true = attend) or f32, f16, bf16 (added); optional */
+  SY_ATTENTION_IN_MASK = 3,  /* [B, Hq, Lq, Lkv] by zero strides; bool (true = attend) or f32, f16,
+                                bf16 (added); optional */
   SY_ATTENTION_IN_SINKS = 4, /* f32 [Hq]; optional */
   SY_ATTENTION_IN_ALIBI = 5, /* f32 [Hq] slopes; optional */
-  SY_ATTENTION_IN_KV_LENGTHS = 6, /* i32 [B] keys that exist per sequence; optional; keys past it are never read */
+  SY_ATTENTION_IN_KV_LENGTHS =
+      6, /* i32 [B] keys that exist per sequence; optional; keys past it are never read */
   SY_ATTENTION_INPUTS = 7
 };
 

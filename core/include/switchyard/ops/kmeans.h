@@ -36,26 +36,29 @@ extern "C" {
 enum {
   SY_KMEANS_IN_X = 0,
   SY_KMEANS_IN_CENTROIDS = 1,
-  SY_KMEANS_IN_WEIGHTS = 2,         /* f32 [n], >= 0; optional */
-  SY_KMEANS_IN_SHIFTS = 3,          /* i32 [d]; step only */
-  SY_KMEANS_IN_PREVIOUS_LABELS = 4, /* i32 [n]; step only, optional: without it every row counts as changed */
+  SY_KMEANS_IN_WEIGHTS = 2, /* f32 [n], >= 0; optional */
+  SY_KMEANS_IN_SHIFTS = 3,  /* i32 [d]; step only */
+  SY_KMEANS_IN_PREVIOUS_LABELS =
+      4, /* i32 [n]; step only, optional: without it every row counts as changed */
   SY_KMEANS_STEP_INPUTS = 5,
   SY_KMEANS_ASSIGN_INPUTS = 3
 };
 
 /* kmeans.step: one Lloyd pass. All but distances and weight totals are required. */
 enum {
-  SY_KMEANS_STEP_OUT_LABELS = 0,           /* i32 [n] */
-  SY_KMEANS_STEP_OUT_SUMS = 1,             /* i64 [k, d], overwritten */
-  SY_KMEANS_STEP_OUT_COUNTS = 2,           /* i64 [k], rows per cluster, overwritten */
-  SY_KMEANS_STEP_OUT_WEIGHTS = 3,          /* i64 [k], sums of rint((double)w * 2^weight_shift); NULL unweighted */
+  SY_KMEANS_STEP_OUT_LABELS = 0, /* i32 [n] */
+  SY_KMEANS_STEP_OUT_SUMS = 1,   /* i64 [k, d], overwritten */
+  SY_KMEANS_STEP_OUT_COUNTS = 2, /* i64 [k], rows per cluster, overwritten */
+  SY_KMEANS_STEP_OUT_WEIGHTS =
+      3, /* i64 [k], sums of rint((double)w * 2^weight_shift); NULL unweighted */
   SY_KMEANS_STEP_OUT_INERTIA_PARTIALS = 4, /* f64 [ceil(n / 8192)] */
-  SY_KMEANS_STEP_OUT_CHANGED = 5,          /* i64 [1], rows whose label differs from the previous one */
-  SY_KMEANS_STEP_OUT_DISTANCES = 6,        /* f32 [n], D* to the row's own centroid; optional */
+  SY_KMEANS_STEP_OUT_CHANGED = 5,   /* i64 [1], rows whose label differs from the previous one */
+  SY_KMEANS_STEP_OUT_DISTANCES = 6, /* f32 [n], D* to the row's own centroid; optional */
   SY_KMEANS_STEP_OUTPUTS = 7
 };
 
-/* kmeans.assign: labels for given centroids (prediction). Each output is optional, one must be there. */
+/* kmeans.assign: labels for given centroids (prediction). Each output is optional, one must be
+ * there. */
 enum {
   SY_KMEANS_ASSIGN_OUT_LABELS = 0,
   SY_KMEANS_ASSIGN_OUT_DISTANCES = 1,

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * switchyard/ops/kmeans.h - the operations "kmeans.step" and "kmeans.assign".
+ *
+ * A fit (initialisation, iterations, empty clusters, stopping) is driven by the
+ * host, once for every backend; plugins offer these two primitives. All results
+ * are defined bit by bit (docs/kmeans.md), so that backends may be exchanged
+ * from one iteration to the next:
+ *
+ * Distance D*(x, c) of a row x and a centroid c, both f32 [d]: sixteen f32
+ *   accumulators a[0..15] = 0; for m = 0..d-1: t = x[m] - c[m] (rounded);
+ *   a[m & 15] = fma(t, t, a[m & 15]); then a[i] += a[i + 8] for i < 8, then 4, 2, 1.
+ * Label: the lowest j that minimises D*(x, centroid j).
+ * Sums: q(i, m) = rint(x[i][m] * 2^shift[m]), weighted rint((double)w * x * 2^shift),
+ *   accumulated in int64 (no overflow: the host chose the shifts so).
+ * Inertia partial b: rows 8192 b .. 8192 (b+1) - 1; eight f64 lanes, row i adds
+ *   (double)D* (times w where weighted) to lane i mod 8; then lanes i += i + 4, 2, 1.
+ *
+ * Tensors: x f32 [n, d], any row stride, element stride 1; centroids f32 [k, d]
+ * contiguous; everything else contiguous. n, k, d >= 1. Values are finite.
+ */
+#ifndef SWITCHYARD_OPS_KMEANS_H
+#define SWITCHYARD_OPS_KMEANS_H
+
+#include <switchyard/plugin.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SY_OP_KMEANS_STEP "kmeans.step"
+#define SY_OP_KMEANS_ASSIGN "kmeans.assign"
+
+#define SY_KMEANS_INERTIA_BLOCK 8192
+
+enum {
+  SY_KMEANS_IN_X = 0,
+  SY_KMEANS_IN_CENTROIDS = 1,
+  SY_KMEANS_IN_WEIGHTS = 2, /* f32 [n], >= 0; optional */
+  SY_KMEANS_IN_SHIFTS = 3,  /* i32 [d]; step only */
+  SY_KMEANS_IN_PREVIOUS_LABELS =
+      4, /* i32 [n]; step only, optional: without it every row counts as changed */
+  SY_KMEANS_STEP_INPUTS = 5,
+  SY_KMEANS_ASSIGN_INPUTS = 3
+};
+
+/* kmeans.step: one Lloyd pass. All but distances and weight totals are required. */
+enum {
+  SY_KMEANS_STEP_OUT_LABELS = 0, /* i32 [n] */
+  SY_KMEANS_STEP_OUT_SUMS = 1,   /* i64 [k, d], overwritten */
+  SY_KMEANS_STEP_OUT_COUNTS = 2, /* i64 [k], rows per cluster, overwritten */
+  SY_KMEANS_STEP_OUT_WEIGHTS =
+      3, /* i64 [k], sums of rint((double)w * 2^weight_shift); NULL unweighted */
+  SY_KMEANS_STEP_OUT_INERTIA_PARTIALS = 4, /* f64 [ceil(n / 8192)] */
+  SY_KMEANS_STEP_OUT_CHANGED = 5,   /* i64 [1], rows whose label differs from the previous one */
+  SY_KMEANS_STEP_OUT_DISTANCES = 6, /* f32 [n], D* to the row's own centroid; optional */
+  SY_KMEANS_STEP_OUTPUTS = 7
+};
+
+/* kmeans.assign: labels for given centroids (prediction). Each output is optional, one must be
+ * there. */
+enum {
+  SY_KMEANS_ASSIGN_OUT_LABELS = 0,
+  SY_KMEANS_ASSIGN_OUT_DISTANCES = 1,
+  SY_KMEANS_ASSIGN_OUT_INERTIA_PARTIALS = 2,
+  SY_KMEANS_ASSIGN_OUTPUTS = 3
+};
+
+/* Parameters of both. Append-only. */
+typedef struct sy_kmeans_params {
+  uint32_t struct_size;
+  uint32_t flags;       /* zero */
+  int32_t weight_shift; /* step with weights: the shift of the weight totals */
+  uint32_t reserved;
+} sy_kmeans_params;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
