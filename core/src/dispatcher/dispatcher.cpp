@@ -129,6 +129,10 @@ const Decision *Dispatcher::remembered(OpIndex op, std::string_view shape) const
 
 std::int32_t Dispatcher::route(OpIndex op, sy_call &call, KernelStates *states, sy_error *error,
                                Answer *answer) noexcept {
+  // One call in 64 is timed as a whole, for the metrics.
+  thread_local std::uint32_t tick = 0;
+  const bool sampled = (++tick & 63) == 0;
+  const std::uint64_t start = sampled ? now_ns() : 0;
   try {
     if (const auto valid = all_ops()[op]->validate(call); !valid) {
       to_abi(valid.error(), error);
@@ -141,7 +145,13 @@ std::int32_t Dispatcher::route(OpIndex op, sy_call &call, KernelStates *states, 
     // Within a class of sizes a kernel may still refuse: `supports` is asked on every call.
     if (Choice *chosen = d->chosen.load(std::memory_order_acquire);
         chosen != nullptr && chosen->candidate->supports(call, nullptr)) {
-      const auto status = execute(*d, *chosen, call, states, error, answer, nullptr);
+      std::uint64_t kernel_ns = 0;
+      const auto status =
+          execute(*d, *chosen, call, states, error, answer, sampled ? &kernel_ns : nullptr);
+      if (sampled) {
+        overhead_ns_.fetch_add(now_ns() - start - kernel_ns, std::memory_order_relaxed);
+        overhead_count_.fetch_add(1, std::memory_order_relaxed);
+      }
       if (status == SY_OK || callers_fault(status)) return status;
     }
     return explore(*d, call, states, error, answer);
@@ -297,6 +307,13 @@ std::int32_t Dispatcher::answer_by_reference(Decision &d, sy_call &call, sy_erro
   if (answer != nullptr) answer->fallback_reason = why;
   count_fallback(why);
   return SY_OK;
+}
+
+double Dispatcher::overhead_ns() const noexcept {
+  const std::uint64_t count = overhead_count_.load(std::memory_order_relaxed);
+  return count == 0 ? 0
+                    : static_cast<double>(overhead_ns_.load(std::memory_order_relaxed)) /
+                          static_cast<double>(count);
 }
 
 void Dispatcher::count_fallback(const std::string &reason) {

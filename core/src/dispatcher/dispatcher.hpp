@@ -35,6 +35,8 @@ class Dispatcher final : public Runner {
 
   /// Calls answered by another backend than the chosen one, by reason.
   std::map<std::string, std::uint64_t> fallback_reasons() const;
+  /// Mean time of a decided call outside its kernel, over the sampled ones; 0 = none sampled.
+  double overhead_ns() const noexcept;
 
  private:
   Key key_of(OpIndex op, const sy_call &call) const noexcept;
@@ -56,6 +58,7 @@ class Dispatcher final : public Runner {
   DecisionTable table_;
   mutable std::mutex fallback_mutex_;
   std::map<std::string, std::uint64_t> fallback_reasons_;
+  std::atomic<std::uint64_t> overhead_ns_{0}, overhead_count_{0};
 };
 
 /// Prepared states of one series of calls, one per kernel that took part.

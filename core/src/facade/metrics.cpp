@@ -67,6 +67,7 @@ Metrics Engine::metrics() const {
     for (const auto &[name, sum] : instances) out.by_op[op][name] = sum.finish();
   for (const auto &[reason, count] : impl_->dispatcher->fallback_reasons())
     out.fallback_reasons.emplace_back(reason, count);
+  out.dispatch_ns = impl_->dispatcher->overhead_ns();
   for (const Decision *d : impl_->dispatcher->decisions()) {
     const std::lock_guard lock(const_cast<Decision *>(d)->mutex);
     out.exploration_ms += static_cast<double>(d->exploring_ns) / 1e6;
@@ -85,6 +86,7 @@ std::string Metrics::json() const {
   for (const auto &[reason, count] : fallback_reasons)
     doc["fallback_reasons"].push_back({{"reason", reason}, {"count", count}});
   doc["exploration_ms"] = exploration_ms;
+  doc["dispatch_ns"] = dispatch_ns;
   return doc.dump(2);
 }
 
