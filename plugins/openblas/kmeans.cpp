@@ -44,7 +44,7 @@ struct GemmMethod {
     task.norms = carver.take<float>(kRows);
   }
 
-  void setup(const Context &ctx, const KMeansCall &k, uint32_t threads);
+  void setup(const Context &ctx, const KMeansCall &k, const KMeansState *state, uint32_t threads);
   void assign(const KMeansCall &k, Task &task, int64_t begin, int64_t end, const int32_t *hints,
               int32_t *labels, float *distances) const;
   void assign_block(const KMeansCall &k, Task &task, int64_t begin, int64_t rows,
@@ -53,7 +53,8 @@ struct GemmMethod {
   static bool compare(const KMeansCall &k, int64_t i, int64_t j, int32_t &label, float &best);
 };
 
-void GemmMethod::setup(const Context &ctx, const KMeansCall &k, uint32_t threads) {
+void GemmMethod::setup(const Context &ctx, const KMeansCall &k, const KMeansState *,
+                       uint32_t threads) {
   frame_origin(ctx, k, threads, mu);
   double largest = 0;
   for (int64_t j = 0; j < k.k; ++j) {

@@ -2,7 +2,9 @@
 #pragma once
 /// The f32 filter: scores |c|^2/2 - <x, c> of a panel of points against groups of centroids in
 /// registers; centroids whose score stays above a rigorous threshold cannot win, the few others are
-/// compared by canonical distance. Part of the kernel sources (needs SY_ISA).
+/// compared by canonical distance. With a state, rows that came no farther from their centroid are
+/// compared with the centroids that moved only: the others lost before and did not come nearer.
+/// Part of the kernel sources (needs SY_ISA).
 
 #include "kmeans_frame.hpp"
 #include "kmeans_pass.hpp"
@@ -24,41 +26,75 @@ struct PanelRows {
   int32_t label[kPanel];
 };
 
+constexpr int64_t kBatch = 2016;  // rows sorted into the two lists at once: 42 or 84 panels
+
 struct FilterMethod {
   struct Task {
     float *panel;  // [d][kPanel]
     PanelRows *rows;
+    int32_t *near, *far;  // [kBatch]: rows of a batch
   };
 
   float *mu;              // [padded d]
+  int32_t *order;         // [groups][kGroup]: centroids that moved first; -1 = padding
+  uint8_t *moved;         // [k]; all 1 without a state
   float *packed;          // [groups][1 + d][kGroup]: half norms, then shifted coordinates
   double *group_squares;  // [groups]: largest |c - mu|^2 of a group
-  int64_t groups;
+  int64_t groups, moved_groups;
+  const KMeansState *last;  // what the previous pass left, or null
   KMeansBound bound;
 
   static int64_t unit(const KMeansCall &) { return kPanel; }
   static void carve_shared(Carver &carver, const KMeansCall &k, FilterMethod &f) {
-    f.groups = ceil_of(k.k, kGroup);
+    const auto most = static_cast<uint64_t>(ceil_of(k.k, kGroup) + 1);
     f.mu = carver.take<float>(static_cast<uint64_t>(padded(k.d)));
-    f.packed = carver.take<float>(static_cast<uint64_t>(f.groups * (k.d + 1) * kGroup));
-    f.group_squares = carver.take<double>(static_cast<uint64_t>(f.groups));
+    f.order = carver.take<int32_t>(most * kGroup);
+    f.moved = carver.take<uint8_t>(static_cast<uint64_t>(k.k));
+    f.packed = carver.take<float>(most * static_cast<uint64_t>((k.d + 1) * kGroup));
+    f.group_squares = carver.take<double>(most);
   }
   static void carve_task(Carver &carver, const KMeansCall &k, Task &task) {
     task.panel = carver.take<float>(static_cast<uint64_t>(k.d * kPanel));
     task.rows = carver.take<PanelRows>(1);
+    task.near = carver.take<int32_t>(kBatch);
+    task.far = carver.take<int32_t>(kBatch);
   }
 
-  void setup(const Context &ctx, const KMeansCall &k, uint32_t threads);
+  void setup(const Context &ctx, const KMeansCall &k, const KMeansState *state, uint32_t threads);
   void assign(const KMeansCall &k, Task &task, int64_t begin, int64_t end, const int32_t *hints,
               int32_t *labels, float *distances) const;
 
+  void order_centroids(const KMeansCall &k);
   void pack_group(const KMeansCall &k, int64_t g) const;
+  void assign_list(const KMeansCall &k, const Task &task, const int32_t *list, int64_t size,
+                   int64_t group_count, int64_t begin, int32_t *labels, float *distances) const;
   void pack_panel(const KMeansCall &k, const Task &task) const;
-  void score_panel(const KMeansCall &k, const Task &task) const;
+  void score_panel(const KMeansCall &k, const Task &task, int64_t group_count) const;
   HWY_NOINLINE void rerank(const KMeansCall &k, PanelRows &rows, int64_t j, uint64_t hits) const;
 };
 
-inline void FilterMethod::setup(const Context &ctx, const KMeansCall &k, uint32_t threads) {
+/// Fills order, moved, groups and moved_groups.
+inline void FilterMethod::order_centroids(const KMeansCall &k) {
+  const auto bytes = static_cast<size_t>(k.d) * sizeof(float);
+  int64_t place = 0;
+  const auto pad = [&] {
+    while (place % kGroup != 0) order[place++] = -1;
+    return place / kGroup;
+  };
+  for (int64_t j = 0; j < k.k; ++j) {
+    moved[j] = last == nullptr || memcmp(k.centroid(j), last->centroids + j * k.d, bytes) != 0;
+    if (moved[j] != 0) order[place++] = static_cast<int32_t>(j);
+  }
+  moved_groups = pad();
+  for (int64_t j = 0; j < k.k; ++j)
+    if (moved[j] == 0) order[place++] = static_cast<int32_t>(j);
+  groups = pad();
+}
+
+inline void FilterMethod::setup(const Context &ctx, const KMeansCall &k, const KMeansState *state,
+                                uint32_t threads) {
+  last = state;
+  order_centroids(k);
   frame_origin(ctx, k, threads, mu);
   const int64_t batch = 1 + 8192 / (k.d * kGroup);
   auto pack = [&](uint64_t index) {
@@ -76,8 +112,8 @@ inline void FilterMethod::pack_group(const KMeansCall &k, int64_t g) const {
   float *out = packed + g * (k.d + 1) * kGroup;
   double largest = 0;
   for (int64_t r = 0; r < kGroup; ++r) {
-    const int64_t j = g * kGroup + r;
-    if (j >= k.k) {  // padding never passes the threshold
+    const int64_t j = order[g * kGroup + r];
+    if (j < 0) {  // padding never passes the threshold
       out[r] = __builtin_inff();
       for (int64_t m = 0; m < k.d; ++m) out[(1 + m) * kGroup + r] = 0;
       continue;
@@ -153,12 +189,13 @@ HWY_NOINLINE void FilterMethod::rerank(const KMeansCall &k, PanelRows &rows, int
 
 /// kGroup x kVectors accumulators; the minimum over the group is compared with the thresholds, and
 /// only where some lane passes is it found out which centroids did.
-HWY_INLINE void FilterMethod::score_panel(const KMeansCall &k, const Task &task) const {
+HWY_INLINE void FilterMethod::score_panel(const KMeansCall &k, const Task &task,
+                                          int64_t group_count) const {
   const Points lanes;
   using V = hn::Vec<Points>;
   PanelRows &rows = *task.rows;
   const float *HWY_RESTRICT group = packed;
-  for (int64_t g = 0; g < groups; ++g, group += (k.d + 1) * kGroup) {
+  for (int64_t g = 0; g < group_count; ++g, group += (k.d + 1) * kGroup) {
     V s[kGroup][kVectors];
 #pragma GCC unroll 8
     for (int64_t r = 0; r < kGroup; ++r) {
@@ -202,7 +239,7 @@ HWY_INLINE void FilterMethod::score_panel(const KMeansCall &k, const Task &task)
         hits |= bits << (v * kLanes);
       }
       if (hits == 0) continue;
-      rerank(k, rows, g * kGroup + r, hits);
+      rerank(k, rows, order[g * kGroup + r], hits);
 #pragma GCC unroll 3
       for (int64_t v = 0; v < kVectors; ++v)  // thresholds only fall
         limit[v] = hn::Load(lanes, rows.threshold + v * kLanes);
@@ -219,31 +256,68 @@ inline void FilterMethod::assign(const KMeansCall &k, Task &task, int64_t begin,
     }
     return;
   }
+  // Two lists end in two partial panels: worth it only if groups are saved.
+  const bool split = last != nullptr && moved_groups < groups - groups / 16;
+  for (int64_t b = begin; b < end; b += kBatch) {
+    const int64_t size = min_of(kBatch, end - b);
+    int32_t *label = labels + (b - begin);
+    float *distance = distances + (b - begin);
+    if (last != nullptr) hints = last->labels + begin;
+    int64_t near = 0, far = 0;
+    for (int64_t i = 0; i < size; ++i) {
+      const int32_t hint = hints != nullptr ? hints[b - begin + i] : -1;
+      label[i] = hint < k.k ? hint : -1;
+      int64_t nearer = 0;
+      if (label[i] >= 0) {
+        const bool known = last != nullptr && moved[hint] == 0;
+        distance[i] = known ? last->distances[b + i]
+                            : canonical_distance(k.row(b + i), k.centroid(hint), k.d);
+        nearer = split && distance[i] <= last->distances[b + i];
+      }
+      // Without branches, which nobody could predict.
+      task.near[near] = task.far[far] = static_cast<int32_t>(i);
+      near += nearer;
+      far += 1 - nearer;
+    }
+    assign_list(k, task, task.near, near, moved_groups, b, label, distance);
+    assign_list(k, task, task.far, far, groups, b, label, distance);
+  }
+}
+
+/// The listed rows against the first groups; labels and distances hold where to start, a negative
+/// label asks for a guess.
+inline void FilterMethod::assign_list(const KMeansCall &k, const Task &task, const int32_t *list,
+                                      int64_t size, int64_t group_count, int64_t begin,
+                                      int32_t *labels, float *distances) const {
+  if (group_count == 0) return;
   PanelRows &rows = *task.rows;
-  for (int64_t first = begin; first < end; first += kPanel) {
-    const int64_t count = min_of(kPanel, end - first);
-    for (int64_t p = 0; p < kPanel; ++p) rows.row[p] = k.row(first + (p < count ? p : count - 1));
+  for (int64_t first = 0; first < size; first += kPanel) {
+    const int64_t count = min_of(kPanel, size - first);
+    for (int64_t p = 0; p < kPanel; ++p)
+      rows.row[p] = k.row(begin + list[first + (p < count ? p : count - 1)]);
     pack_panel(k, task);
     for (int64_t p = 0; p < count; ++p) {
-      // Without a hint: what the point a panel before got, which is often a neighbour.
-      const int32_t hint = hints != nullptr ? hints[first - begin + p]
-                           : first > begin  ? rows.label[p]
-                                            : 0;
-      const int32_t label = hint >= 0 && hint < k.k ? hint : 0;
-      rows.label[p] = label;
-      rows.best[p] = canonical_distance(rows.row[p], k.centroid(label), k.d);
+      const int32_t i = list[first + p];
+      if (labels[i] >= 0) {
+        rows.label[p] = labels[i];
+        rows.best[p] = distances[i];
+        continue;
+      }
+      // What the point a panel before got: often a neighbour.
+      if (first == 0) rows.label[p] = 0;
+      rows.best[p] = canonical_distance(rows.row[p], k.centroid(rows.label[p]), k.d);
     }
     for (int64_t p = 0; p < kPanel; ++p) {
       const bool filtered = p < count && bound.usable && rows.norm[p] <= KMeansBound::kLargestNorm;
       rows.threshold[p] =
           filtered ? score_limit(bound, rows.best[p], rows.norm[p]) : -__builtin_inff();
     }
-    if (bound.usable) score_panel(k, task);
+    if (bound.usable) score_panel(k, task, group_count);
     for (int64_t p = 0; p < count; ++p) {
       if (!bound.usable || !(rows.norm[p] <= KMeansBound::kLargestNorm))
         for (int64_t j = 0; j < k.k; ++j) rerank(k, rows, j, uint64_t{1} << p);
-      labels[first - begin + p] = rows.label[p];
-      distances[first - begin + p] = rows.best[p];
+      labels[list[first + p]] = rows.label[p];
+      distances[list[first + p]] = rows.best[p];
     }
   }
 }

@@ -6,7 +6,9 @@
 /// A method is a struct with
 ///   static void carve_shared(Carver &, const KMeansCall &, Method *)      once a call
 ///   static void carve_task(Carver &, const KMeansCall &, Task *)          once a task
-///   void setup(const Context &, const KMeansCall &, uint32_t threads)
+///   void setup(const Context &, const KMeansCall &, const KMeansState *, uint32_t threads)
+///                                                    the state's labels and distances are those of
+///                                                    its centroids; null = none
 ///   void assign(const KMeansCall &, Task &, int64_t begin, int64_t end, const int32_t *hints,
 ///               int32_t *labels, float *distances)   of rows begin..end-1; hints may be null
 ///   static int64_t unit(const KMeansCall &)          rows that `assign` likes to get at once
@@ -22,12 +24,14 @@ namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace {
 
-/// Kept between the steps of a fit: the labels behind the sums, so that only rows whose label
-/// changed have to be moved.
+/// Kept between the steps of a fit: what the last pass found, for its centroids. Only rows whose
+/// label changed have to be moved from sum to sum.
 struct KMeansState {
   int64_t n, d, k;
   bool valid;
   int32_t *labels;                  // [n]
+  float *distances;                 // [n]
+  float *centroids;                 // [k, d]
   int64_t *sums, *counts, *totals;  // [k, padded d], [k], [k]
 };
 
@@ -125,7 +129,7 @@ inline void move_row(const KMeansCall &k, TaskTotals &t, const double *scale, do
 
 /// Sums, counts and changes of the rows begin..end-1.
 inline void add_unit(const KMeansCall &k, TaskTotals &t, const double *scale, KMeansState *state,
-                     int64_t begin, int64_t end) {
+                     const float *distances, int64_t begin, int64_t end) {
   if (k.previous == nullptr) {
     t.changed += end - begin;
   } else {
@@ -153,10 +157,11 @@ inline void add_unit(const KMeansCall &k, TaskTotals &t, const double *scale, KM
       move_row(k, t, scale, weight_scale, i, old, true);
     }
     move_row(k, t, scale, weight_scale, i, label, false);
-    if (state != nullptr) state->labels[i] = label;
   }
-  if (!delta && state != nullptr)
-    memcpy(state->labels + begin, k.labels + begin, static_cast<size_t>(end - begin) * 4);
+  if (state == nullptr) return;
+  const auto bytes = static_cast<size_t>(end - begin) * 4;
+  memcpy(state->labels + begin, k.labels + begin, bytes);
+  memcpy(state->distances + begin, distances, bytes);
 }
 
 /// Adds up all tasks' (and the state's) sums, counts and totals of clusters begin..end-1.
@@ -218,7 +223,7 @@ int32_t run_pass(const Context &ctx, const sy_call &call, bool step, sy_error *e
   if (step)
     for (int64_t m = 0; m < padded(k.d); ++m)
       pass.scale[m] = m < k.d ? power_of_two(k.shifts[m]) : 0;
-  pass.method.setup(ctx, k, threads);
+  pass.method.setup(ctx, k, delta ? state : nullptr, threads);
 
   const Units &units = pass.units;
   float *all = k.distances != nullptr ? k.distances
@@ -245,7 +250,7 @@ int32_t run_pass(const Context &ctx, const sy_call &call, bool step, sy_error *e
                            distances + (b - begin));
         if (poll.stop(e - b)) return;
       }
-      if (step) add_unit(k, totals, pass.scale, state, begin, end);
+      if (step) add_unit(k, totals, pass.scale, state, distances, begin, end);
       if (fused_inertia)
         k.partials[u] = inertia_partial(
             distances, k.weights != nullptr ? k.weights + begin : nullptr, end - begin);
@@ -275,7 +280,10 @@ int32_t run_pass(const Context &ctx, const sy_call &call, bool step, sy_error *e
   for_each(ctx, static_cast<uint64_t>(ceil_of(k.k, chunk)), threads, reduce);
   *k.changed = 0;
   for (uint32_t t = 0; t < threads; ++t) *k.changed += pass.tasks[t].changed;
-  if (state != nullptr) state->valid = true;
+  if (state != nullptr) {
+    memcpy(state->centroids, k.centroids, static_cast<size_t>(k.k * k.d) * sizeof(float));
+    state->valid = true;
+  }
   return SY_OK;
 }
 
@@ -290,12 +298,14 @@ inline int32_t prepare_pass(const sy_call &call, uint64_t constant_inputs, void 
   const uint64_t clusters = static_cast<uint64_t>(k.k);
   const auto carve_state = [&](uintptr_t base, KMeansState *&state) {
     Carver carver{base, 0};
-    KMeansState s{k.n, k.d, k.k, false, nullptr, nullptr, nullptr, nullptr};
+    KMeansState s{k.n, k.d, k.k, false, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
     state = carver.take<KMeansState>(1);
     s.sums = carver.take<int64_t>(clusters * static_cast<uint64_t>(padded(k.d)));
     s.counts = carver.take<int64_t>(clusters);
     s.totals = carver.take<int64_t>(clusters);
     s.labels = carver.take<int32_t>(static_cast<uint64_t>(k.n));
+    s.distances = carver.take<float>(static_cast<uint64_t>(k.n));
+    s.centroids = carver.take<float>(clusters * static_cast<uint64_t>(k.d));
     if (state != nullptr) *state = s;
     return carver.used;
   };
