@@ -66,26 +66,32 @@ TEST(KMeansPrimitives, GateShapesAreValidAndSmall) {
 TEST(KMeansPrimitives, StateFollowsMovingCentroids) {
   auto reference = reference_runner();
   const auto &spec = kmeans_step_spec();
-  for (const auto &id : fast_backends()) {
-    auto shape = *Shape::parse("n=9000,d=11,k=37,weighted=1,previous=1,distances=1");
-    auto problem = *spec.make_problem(shape, 5);
-    auto want = *ProblemOutputs::make(problem), got = *ProblemOutputs::make(problem);
-    auto runner = PluginRunner::load(id, 3);
-    auto states = runner->make_states(1u << SY_KMEANS_IN_X | 1u << SY_KMEANS_IN_WEIGHTS |
-                                      1u << SY_KMEANS_IN_SHIFTS);
-    auto *c = problem.inputs[SY_KMEANS_IN_CENTROIDS].data<float>();
-    for (int round = 0; round < 4; ++round) {
-      for (int j = 0; j < 37 * 11; j += 3 + round) c[j] += 0.05f * static_cast<float>(round);
-      CallFrame a(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS),
-          b(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
-      bind(problem, want, a);
-      bind(problem, got, b);
-      ASSERT_TRUE(reference->run(spec.id(), a.call(), nullptr, nullptr));
-      ASSERT_TRUE(runner->run(spec.id(), b.call(), states.get(), nullptr));
-      auto difference = spec.compare(problem, b.call(), a.call(), {});
-      EXPECT_FALSE(difference) << id << ", round " << round << ": " << *difference;
+  constexpr int kClusters = 41, kColumns = 5;
+  for (const auto &id : fast_backends())
+    for (const char *data : {"mixture", "lattice", "duplicates"}) {
+      auto shape = *Shape::parse("n=5000,d=5,k=41,weighted=1,previous=1,distances=1");
+      shape.set("data", data);
+      auto problem = *spec.make_problem(shape, 5);
+      auto want = *ProblemOutputs::make(problem), got = *ProblemOutputs::make(problem);
+      auto runner = PluginRunner::load(id, 3);
+      auto states = runner->make_states(1u << SY_KMEANS_IN_X | 1u << SY_KMEANS_IN_WEIGHTS |
+                                        1u << SY_KMEANS_IN_SHIFTS);
+      auto *c = problem.inputs[SY_KMEANS_IN_CENTROIDS].data<float>();
+      // Few, most, none and all of the centroids move, by steps that make new ties on the lattice.
+      for (int every : {7, 1, 100, 2, 5, 13, 1}) {
+        for (int j = every % 3; j < kClusters; j += every)
+          for (int m = 0; m < kColumns; ++m)
+            c[j * kColumns + m] += 0.5f * static_cast<float>((j + m + every) % 3 - 1);
+        CallFrame a(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS),
+            b(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+        bind(problem, want, a);
+        bind(problem, got, b);
+        ASSERT_TRUE(reference->run(spec.id(), a.call(), nullptr, nullptr));
+        ASSERT_TRUE(runner->run(spec.id(), b.call(), states.get(), nullptr));
+        auto difference = spec.compare(problem, b.call(), a.call(), {});
+        EXPECT_FALSE(difference) << id << ", " << data << ", " << every << ": " << *difference;
+      }
     }
-  }
 }
 
 TEST(KMeansPrimitives, CancelledCallsSaySoAndSpoilNoState) {
