@@ -50,20 +50,19 @@ Status check_memory(std::string_view name, const sy_tensor &t) {
 
 bool may_overlap(const sy_tensor &t) noexcept {
   const auto stride = [&](int axis) { return std::abs(t.strides[axis]); };
-  std::array<int, SY_MAX_RANK> axes{};  // those of length 2 or more, by ascending stride
-  std::size_t n = 0;
-  for (int k = 0; k < t.rank; ++k) {
+  int axes[SY_MAX_RANK];
+  int n = 0;
+  for (int k = 0; k < t.rank; ++k) {  // by growing stride
     if (t.shape[k] == 0) return false;
     if (t.shape[k] == 1) continue;
-    std::size_t at = n++;
+    int at = n++;
     for (; at > 0 && stride(axes[at - 1]) > stride(k); --at) axes[at] = axes[at - 1];
     axes[at] = k;
   }
   std::int64_t covered = 1;  // elements spanned by the axes so far
-  for (std::size_t i = 0; i < n; ++i) {
-    const int axis = axes[i];
-    if (stride(axis) < covered) return true;
-    covered += (t.shape[axis] - 1) * stride(axis);
+  for (int i = 0; i < n; ++i) {
+    if (stride(axes[i]) < covered) return true;
+    covered += (t.shape[axes[i]] - 1) * stride(axes[i]);
   }
   return false;
 }

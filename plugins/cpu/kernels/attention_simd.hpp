@@ -34,48 +34,53 @@ inline constexpr float kLn2High = 0.693145751953125f;  // few bits: n * kLn2High
 inline constexpr float kLn2Low = 1.428606765330187e-06f;
 inline constexpr float kExpLow = -87.0f;  // below, exp is taken as 0: no subnormal numbers arise
 
-/// exp(r) - 1 for |r| <= ln(2)/2.
-HWY_INLINE VF expm1_reduced(VF r) {
+/// x = n ln(2) + r with |r| <= ln(2)/2, for -126 <= n <= 0; and 2^n.
+struct Reduced {
+  VF r, power;
+};
+
+HWY_INLINE Reduced reduce(VF x) {
+  const DF df;
+  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits; 127 makes it a
+  // biased exponent.
+  const VF magic = hn::Set(df, 12583039.0f);
+  const VF y = hn::MulAdd(x, hn::Set(df, kLog2e), magic);
+  const VF n = hn::Sub(y, magic);
+  const VF r = hn::NegMulAdd(n, hn::Set(df, kLn2High), x);
+  return {hn::NegMulAdd(n, hn::Set(df, kLn2Low), r),
+          hn::BitCast(df, hn::ShiftLeft<23>(hn::BitCast(DI(), y)))};
+}
+
+/// c2 + c3 r + ... + c6 r^4
+HWY_INLINE VF exp_tail(VF r) {
   const DF df;
   VF p = hn::MulAdd(hn::Set(df, kExp6), r, hn::Set(df, kExp5));
   p = hn::MulAdd(p, r, hn::Set(df, kExp4));
   p = hn::MulAdd(p, r, hn::Set(df, kExp3));
-  p = hn::MulAdd(p, r, hn::Set(df, kExp2));
-  return hn::MulAdd(p, hn::Mul(r, r), r);
+  return hn::MulAdd(p, r, hn::Set(df, kExp2));
 }
 
 /// exp(x) for x <= 0; NaN stays NaN.
 HWY_INLINE VF exp_nonpositive(VF x) {
   const DF df;
-  const VF clamped = hn::Max(hn::Set(df, kExpLow), x);  // this order keeps a NaN in x
-  const auto n = hn::NearestInt(hn::Mul(clamped, hn::Set(df, kLog2e)));
-  const VF nf = hn::ConvertTo(df, n);
-  VF r = hn::NegMulAdd(nf, hn::Set(df, kLn2High), clamped);
-  r = hn::NegMulAdd(nf, hn::Set(df, kLn2Low), r);
-  VF p = hn::MulAdd(hn::Set(df, kExp6), r, hn::Set(df, kExp5));
-  p = hn::MulAdd(p, r, hn::Set(df, kExp4));
-  p = hn::MulAdd(p, r, hn::Set(df, kExp3));
-  p = hn::MulAdd(p, r, hn::Set(df, kExp2));
-  p = hn::MulAdd(p, r, hn::Set(df, 1.0f));
-  p = hn::MulAdd(p, r, hn::Set(df, 1.0f));
-  const VF scaled = hn::BitCast(df, hn::Add(hn::BitCast(DI(), p), hn::ShiftLeft<23>(n)));
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(df, kExpLow)), scaled);
+  const auto below = hn::Lt(x, hn::Set(df, kExpLow));  // false for NaN; Max might drop it
+  const Reduced x2 = reduce(hn::IfThenElse(below, hn::Set(df, kExpLow), x));
+  VF p = hn::MulAdd(exp_tail(x2.r), x2.r, hn::Set(df, 1.0f));
+  p = hn::MulAdd(p, x2.r, hn::Set(df, 1.0f));
+  return hn::IfThenZeroElse(below, hn::Mul(p, x2.power));
 }
 
 /// tanh(x) with a relative error of a few units in the last place, also near 0.
 HWY_INLINE VF tanh_f32(VF x) {
   const DF df;
-  const VF y = hn::Mul(hn::Set(df, -2.0f), hn::Min(hn::Set(df, 15.0f), hn::Abs(x)));
-  const auto n = hn::NearestInt(hn::Mul(y, hn::Set(df, kLog2e)));
-  const VF nf = hn::ConvertTo(df, n);
-  VF r = hn::NegMulAdd(nf, hn::Set(df, kLn2High), y);
-  r = hn::NegMulAdd(nf, hn::Set(df, kLn2Low), r);
-  const VF power = hn::BitCast(df, hn::ShiftLeft<23>(hn::Add(n, hn::Set(DI(), 127))));
+  const VF one = hn::Set(df, 1.0f);
+  const VF size = hn::Abs(x);
+  const VF clamped = hn::IfThenElse(hn::Gt(size, hn::Set(df, 15.0f)), hn::Set(df, 15.0f), size);
+  const Reduced y = reduce(hn::Mul(hn::Set(df, -2.0f), clamped));
   // exp(-2|x|) - 1 = 2^n (exp(r) - 1) + (2^n - 1)
-  const VF em1 = hn::MulAdd(power, expm1_reduced(r), hn::Sub(power, hn::Set(df, 1.0f)));
-  const VF t = hn::Div(hn::Neg(em1), hn::Add(em1, hn::Set(df, 2.0f)));
-  const VF result = hn::CopySign(t, x);
-  return hn::IfThenElse(hn::Ne(x, x), x, result);
+  const VF m = hn::MulAdd(exp_tail(y.r), hn::Mul(y.r, y.r), y.r);
+  const VF em1 = hn::MulAdd(y.power, m, hn::Sub(y.power, one));
+  return hn::CopySign(hn::Div(hn::Neg(em1), hn::Add(em1, hn::Set(df, 2.0f))), x);
 }
 
 /// to[j * to_stride + i] = from[i * from_stride + j] for i < rows, j < columns.
