@@ -14,25 +14,29 @@ using testing::fixture_directory;
 using testing::make_engine;
 using testing::test_options;
 
-/// A kmeans.assign call on its own data.
+/// A kmeans.assign call on its own data, aligned like all of Switchyard's arrays.
 struct AssignCall {
   explicit AssignCall(std::int64_t n, std::int64_t d = 4, std::int64_t k = 3)
-      : points(static_cast<std::size_t>(n * d)),
-        centroids(static_cast<std::size_t>(k * d)),
-        labels(static_cast<std::size_t>(n), -1),
+      : points(*Tensor::empty(dtypes::f32, std::array{n, d})),
+        centroids(*Tensor::empty(dtypes::f32, std::array{k, d})),
+        distances(*Tensor::empty(dtypes::f32, std::array{n})),
+        output(*Tensor::zeros(dtypes::i32, std::array{n})),
         frame(SY_KMEANS_ASSIGN_INPUTS, SY_KMEANS_ASSIGN_OUTPUTS) {
-    for (std::size_t i = 0; i < points.size(); ++i)
-      points[i] = static_cast<float>((i * 7919) % 101) * 0.25f;
-    for (std::size_t i = 0; i < centroids.size(); ++i)
-      centroids[i] = static_cast<float>((i * 31) % 17);
-    frame.input(SY_KMEANS_IN_X, TensorView(points.data(), {n, d}));
-    frame.input(SY_KMEANS_IN_CENTROIDS, TensorView(centroids.data(), {k, d}));
-    frame.output(SY_KMEANS_ASSIGN_OUT_LABELS,
-                 TensorView(labels.data(), dtypes::i32, std::array{n}));
+    for (std::int64_t i = 0; i < n * d; ++i)
+      points.data<float>()[i] = static_cast<float>((i * 7919) % 101) * 0.25f;
+    for (std::int64_t i = 0; i < k * d; ++i)
+      centroids.data<float>()[i] = static_cast<float>((i * 31) % 17);
+    frame.input(SY_KMEANS_IN_X, points);
+    frame.input(SY_KMEANS_IN_CENTROIDS, centroids);
+    frame.output(SY_KMEANS_ASSIGN_OUT_LABELS, output);
+    frame.output(SY_KMEANS_ASSIGN_OUT_DISTANCES, distances);
     frame.params(params);
   }
-  std::vector<float> points, centroids;
-  std::vector<std::int32_t> labels;
+  std::vector<std::int32_t> labels() const {
+    const auto *p = output.data<std::int32_t>();
+    return {p, p + output.elements()};
+  }
+  Tensor points, centroids, distances, output;
   sy_kmeans_params params{};
   CallFrame frame;
 };
@@ -43,7 +47,7 @@ std::vector<std::int32_t> reference_labels(std::int64_t n) {
   Engine engine = make_engine(options);
   AssignCall call(n);
   EXPECT_EQ(engine.run(SY_OP_KMEANS_ASSIGN, call.frame.call()), SY_OK);
-  return call.labels;
+  return call.labels();
 }
 
 RunInfo run(Engine &engine, AssignCall &call) {
@@ -68,7 +72,7 @@ TEST(Dispatcher, EveryBackendCanBePinnedAndAnswers) {
     EXPECT_EQ(info.backend, c->backend);
     EXPECT_EQ(info.requested_backend, c->backend);
     EXPECT_TRUE(info.verified == "gate" || info.verified == "cached") << info.verified;
-    EXPECT_EQ(call.labels, want) << c->name;
+    EXPECT_EQ(call.labels(), want) << c->name;
     ++pinned;
   }
   EXPECT_GE(pinned, 3);
@@ -84,7 +88,7 @@ TEST(Dispatcher, AdaptiveMeasuresOnTheCallersCallsAndDecides) {
   for (int i = 0; i < 399; ++i) {
     AssignCall call(3000);
     tried.insert(run(engine, call).kernel);
-    ASSERT_EQ(call.labels, want);
+    ASSERT_EQ(call.labels(), want);
   }
   EXPECT_GE(tried.size(), 2u) << engine
                                      .explain(SY_OP_KMEANS_ASSIGN,
@@ -109,7 +113,7 @@ TEST(Dispatcher, BenchmarkDecidesOnTheFirstCall) {
   Engine engine = make_engine(options);
   AssignCall call(5000);
   const RunInfo first = run(engine, call);
-  EXPECT_EQ(call.labels, reference_labels(5000));
+  EXPECT_EQ(call.labels(), reference_labels(5000));
   const Decision *d = engine.impl().dispatcher->decisions().front();
   ASSERT_NE(d->chosen.load(), nullptr);
   EXPECT_EQ(first.kernel, d->chosen.load()->candidate->name);
@@ -139,7 +143,7 @@ TEST(Dispatcher, UnknownAndUnsupportedPinsAreErrors) {
 TEST(Dispatcher, InvalidCallsAreRefusedBeforeAnyKernel) {
   Engine engine = make_engine();
   AssignCall call(10);
-  call.frame.input(SY_KMEANS_IN_CENTROIDS, TensorView(call.centroids.data(), {3, 3}));
+  call.frame.input(SY_KMEANS_IN_CENTROIDS, TensorView(call.centroids.data<float>(), {3, 3}));
   sy_error error{};
   error.struct_size = sizeof(error);
   EXPECT_EQ(engine.run(SY_OP_KMEANS_ASSIGN, call.frame.call(), &error), SY_E_SHAPE)
@@ -167,7 +171,7 @@ TEST_P(WrongPlugin, IsCaughtByTheGateBeforeItSeesCallerData) {
     AssignCall call(64);
     const RunInfo info = run(engine, call);
     EXPECT_EQ(info.kernel.find(GetParam().fixture), std::string::npos) << info.kernel;
-    ASSERT_EQ(call.labels, want);
+    ASSERT_EQ(call.labels(), want);
   }
   const auto e =
       engine.explain(SY_OP_KMEANS_ASSIGN, engine.impl().dispatcher->decisions().front()->shape);
@@ -199,7 +203,7 @@ TEST(Dispatcher, AGoodThirdPartyPluginIsVerifiedAndCanAnswer) {
   const RunInfo info = run(engine, call);
   EXPECT_EQ(info.backend, "good");
   EXPECT_EQ(info.verified, "gate");
-  EXPECT_EQ(call.labels, reference_labels(500));
+  EXPECT_EQ(call.labels(), reference_labels(500));
 }
 
 TEST(Dispatcher, AHostWithOddFloatingPointStateGetsTheSameBits) {
@@ -214,7 +218,7 @@ TEST(Dispatcher, AHostWithOddFloatingPointStateGetsTheSameBits) {
   _mm_setcsr(saved);
   EXPECT_EQ(status, SY_OK);
   EXPECT_EQ(after & ~0x3Fu, 0x1F80u | 0x8040u | 0x2000u);
-  EXPECT_EQ(call.labels, want);
+  EXPECT_EQ(call.labels(), want);
 #endif
 }
 
@@ -225,9 +229,9 @@ TEST(Dispatcher, BoundCallsFollowTheDecisionAndMovedPointers) {
   ASSERT_TRUE(bound) << bound.error().message;
   const auto want = reference_labels(2000);
   for (int i = 0; i < 300; ++i) {
-    std::fill(call.labels.begin(), call.labels.end(), -1);
+    std::fill_n(call.output.data<std::int32_t>(), 2000, -1);
     ASSERT_EQ(bound->run(), SY_OK);
-    ASSERT_EQ(call.labels, want);
+    ASSERT_EQ(call.labels(), want);
   }
   EXPECT_NE(engine.impl().dispatcher->decisions().front()->chosen.load(), nullptr);
   EXPECT_FALSE(bound->kernel().empty());
@@ -246,7 +250,7 @@ TEST(Dispatcher, ManyThreadsAgree) {
     threads.emplace_back([&] {
       for (int i = 0; i < 25; ++i) {
         AssignCall call(700);
-        if (engine.run(SY_OP_KMEANS_ASSIGN, call.frame.call()) != SY_OK || call.labels != want)
+        if (engine.run(SY_OP_KMEANS_ASSIGN, call.frame.call()) != SY_OK || call.labels() != want)
           ++wrong;
       }
     });

@@ -37,6 +37,18 @@ std::int64_t elements_of(const sy_call &call) {
   return most;
 }
 
+/// Whether all data starts on a cache line: one class for the call, lest every mix of a caller's
+/// allocations were learned anew.
+bool aligned(const sy_call &call) noexcept {
+  std::uintptr_t bits = 0;
+  const auto add = [&bits](const sy_tensor *t) {
+    if (t != nullptr) bits |= reinterpret_cast<std::uintptr_t>(t->handle) + t->byte_offset;
+  };
+  for (std::uint32_t i = 0; i < call.n_inputs; ++i) add(call.inputs[i]);
+  for (std::uint32_t i = 0; i < call.n_outputs; ++i) add(call.outputs[i]);
+  return bits % 64 == 0;
+}
+
 void fill(Answer *answer, const Candidate &candidate, std::string_view verified, std::uint64_t ns) {
   if (answer == nullptr) return;
   answer->backend = candidate.backend;
@@ -58,7 +70,7 @@ Dispatcher::Dispatcher(const Options &options, const Registry &registry, Verdict
 Key Dispatcher::key_of(OpIndex op, const sy_call &call) const noexcept {
   Key key;
   KeyBuilder builder(key);
-  builder.add(op + 1, 6).add(std::min(call.threads, 255u), 8);
+  builder.add(op + 1, 6).add(std::min(call.threads, 255u), 8).add(aligned(call), 1);
   all_ops()[op]->key(call, builder);
   return key;
 }

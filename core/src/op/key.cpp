@@ -4,15 +4,14 @@
 namespace switchyard {
 
 KeyBuilder &KeyBuilder::layout(const sy_tensor *t) noexcept {
-  if (t == nullptr) return add(0, 3);
-  const auto address = reinterpret_cast<std::uintptr_t>(t->handle) + t->byte_offset;
+  if (t == nullptr) return add(0, 2);
   std::uint64_t contiguous = 1;
   std::int64_t step = 1;
   for (int i = t->rank - 1; i >= 0; --i) {
     if (t->shape[i] != 1 && t->strides[i] != step) contiguous = 0;
     step *= t->shape[i];
   }
-  return add(1, 1).add(address % 64 == 0, 1).add(contiguous, 1);
+  return add(1, 1).add(contiguous, 1);
 }
 
 }  // namespace switchyard

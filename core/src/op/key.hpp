@@ -42,7 +42,7 @@ class KeyBuilder {
   KeyBuilder &dtype(DType t) noexcept {
     return add(t.code, 3).add(static_cast<std::uint64_t>(std::bit_width(t.bits)), 4);
   }
-  /// Present?, aligned to 64 bytes?, contiguous?
+  /// Present?, contiguous? (Alignment is one bit for the whole call, added by core.)
   KeyBuilder &layout(const sy_tensor *t) noexcept;
 
   static constexpr std::uint64_t size_class(std::int64_t n) noexcept {

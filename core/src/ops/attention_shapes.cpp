@@ -3,6 +3,7 @@
 /// gate.
 #include <algorithm>
 
+#include "op/octave.hpp"
 #include "ops/attention_problem.hpp"
 
 namespace switchyard::attention_op {
@@ -106,7 +107,7 @@ std::vector<Shape> gate_shapes(const Shape &like) {
   std::vector<Shape> shapes;
   // Few queries over many keys, tiles with tails, whole tiles; none longer than the call's own.
   for (const Lengths most : {Lengths{3, 1051}, Lengths{67, 203}, Lengths{48, 128}}) {
-    Lengths n{std::min(lq, most.q), std::min(lkv, most.kv)};
+    Lengths n{std::min(octave_odd(lq), most.q), std::min(octave_odd(lkv), most.kv)};
     std::int64_t heads = std::min<std::int64_t>(hkv, 2), batch = std::min<std::int64_t>(b, 2);
     const auto scores = [&] { return batch * heads * group * n.q * n.kv; };
     if (scores() > most_scores) batch = std::min<std::int64_t>(batch, 1);

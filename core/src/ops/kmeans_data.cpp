@@ -10,6 +10,7 @@
 #include "base/checked.hpp"
 #include "base/suggest.hpp"
 #include "kmeans/fixed_point.hpp"
+#include "op/octave.hpp"
 #include "ops/kmeans_problem.hpp"
 
 namespace switchyard::kmeans {
@@ -293,28 +294,33 @@ std::vector<Shape> conformance_shapes(Primitive op) {
 std::vector<Shape> gate_shapes(Primitive, const Shape &like) {
   // About 2 ns a multiply-add in the reference: at most 6 million of them a problem.
   constexpr std::int64_t kBudget = 6'000'000;
-  const std::int64_t d = like.integer("d", 16, 1, 1 << 24).value_or(16);
-  const std::int64_t k = like.integer("k", 8, 1, INT32_MAX).value_or(8);
   const std::int64_t n = like.integer("n", 1000, 1, std::int64_t{1} << 40).value_or(1000);
-  const auto shape = [&](std::int64_t rows, std::int64_t columns, std::int64_t clusters,
-                         std::string_view data) {
+  const std::int64_t d =
+      std::min<std::int64_t>(like.integer("d", 16, 1, 1 << 24).value_or(16), 100'000);
+  const std::int64_t k = like.integer("k", 8, 1, INT32_MAX).value_or(8);
+  std::vector<Shape> shapes;
+  const auto add = [&](std::int64_t rows, std::int64_t columns, std::int64_t clusters,
+                       std::string_view data, std::int64_t pad = 0, std::int64_t misalign = 0) {
+    clusters = std::clamp<std::int64_t>(kBudget / 61 / columns, 1, clusters);
+    rows =
+        std::clamp<std::int64_t>(kBudget / columns / clusters, clusters, std::max(rows, clusters));
     Shape s = like;
-    return s.set("n", rows).set("d", columns).set("k", clusters).set("data", std::string(data));
+    s.set("n", rows).set("d", columns).set("k", clusters).set("data", std::string(data));
+    s.set("pad", pad).set("misalign", misalign);
+    shapes.push_back(std::move(s));
   };
-  const std::int64_t dims = std::min<std::int64_t>(d, 100'000);
-  const std::int64_t clusters = std::clamp<std::int64_t>(kBudget / 61 / dims, 1, k);
-  const std::int64_t rows =
-      std::clamp<std::int64_t>(kBudget / dims / clusters, 1, std::min<std::int64_t>(n, 5003));
-  std::vector<Shape> shapes{shape(rows, dims, clusters, "mixture"),
-                            shape(std::min<std::int64_t>(rows, 777), dims, clusters, "lattice"),
-                            shape(std::min<std::int64_t>(rows, 401), dims, clusters, "offset")};
+  const std::int64_t rows = std::min<std::int64_t>(octave_odd(n), 5003);
+  add(rows, octave_odd(d), octave_odd(k), "mixture");
+  add(rows, octave_even(d), octave_even(k), "mixture", 3, 5);
+  add(std::min<std::int64_t>(rows, 777), octave_odd(d), octave_odd(k), "lattice", 1);
+  add(std::min<std::int64_t>(rows, 401), octave_even(d), octave_odd(k), "offset", 0, 1);
   // The remaining kinds, and more than one inertia block, on few columns.
   for (std::string_view kind : {"duplicates", "subnormal", "nested", "huge"})
-    shapes.push_back(
-        shape(251, std::min<std::int64_t>(dims, 37), std::min<std::int64_t>(k, 43), kind));
+    add(251, std::min<std::int64_t>(octave_odd(d), 37), std::min<std::int64_t>(octave_odd(k), 43),
+        kind);
   if (n > SY_KMEANS_INERTIA_BLOCK)
-    shapes.push_back(shape(SY_KMEANS_INERTIA_BLOCK + 811, std::min<std::int64_t>(dims, 9),
-                           std::min<std::int64_t>(k, 19), "uniform"));
+    add(SY_KMEANS_INERTIA_BLOCK + 811, std::min<std::int64_t>(octave_odd(d), 9),
+        std::min<std::int64_t>(octave_odd(k), 19), "uniform");
   return shapes;
 }
 

@@ -13,7 +13,7 @@ namespace switchyard {
 namespace {
 
 constexpr std::uint32_t kProbeDeadlineMs = 10'000;
-constexpr std::uint32_t kGateDeadlineMs = 30'000;
+constexpr std::uint32_t kGateDeadlineMs = 15'000;
 
 using Json = nlohmann::json;
 
