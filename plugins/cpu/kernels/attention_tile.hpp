@@ -17,7 +17,7 @@ namespace attention {
 /// registers, or 12 of 16.
 inline constexpr int kBlock = kLanes >= 16 ? 8 : 4;
 inline constexpr int kMaxVectors = 3;
-inline constexpr int kTileKeys = 64;
+inline constexpr int kTileKeys = 96;
 static_assert(kTileKeys % kBlock == 0);
 
 /// Up to kMaxVectors * kLanes query rows in flight. Arrays over rows are `width` long.
@@ -46,10 +46,11 @@ struct Tile {
   float *alpha;       ///< [width] scratch
 };
 
-/// s[a][row] = scale * sum_e k[a][e] * q_t[e][row] for kBlock keys.
+/// s[a][row] = scale * sum_e k[a][e] * q_t[e][row] for kBlock keys. Not inlined, so that no
+/// constant of the caller takes one of the registers that the accumulators need.
 template <int NV>
-HWY_INLINE void score_block(const float *HWY_RESTRICT q_t, const float *const *keys, int64_t dk,
-                            float scale, float *HWY_RESTRICT s) {
+HWY_NOINLINE void score_block(const float *HWY_RESTRICT q_t, const float *const *keys, int64_t dk,
+                              float scale, float *HWY_RESTRICT s) {
   const DF df;
   constexpr int kWidth = NV * kLanes;
   VF acc[kBlock][NV];
@@ -77,8 +78,9 @@ HWY_INLINE void score_block(const float *HWY_RESTRICT q_t, const float *const *k
 
 /// o_t[a][row] = o_t[a][row] * alpha[row] + sum_j v[j][a] * p[j][row] for ND columns of v.
 template <int ND, int NV>
-HWY_INLINE void value_block(const float *HWY_RESTRICT p, int32_t count, const float *HWY_RESTRICT v,
-                            int64_t v_stride, const float *alpha, float *HWY_RESTRICT o_t) {
+HWY_NOINLINE void value_block(const float *HWY_RESTRICT p, int32_t count,
+                              const float *HWY_RESTRICT v, int64_t v_stride, const float *alpha,
+                              float *HWY_RESTRICT o_t) {
   const DF df;
   constexpr int kWidth = NV * kLanes;
   VF acc[ND][NV];
