@@ -7,44 +7,12 @@
 #include <cstring>
 
 #include "base/checked.hpp"
-#include "base/overlap.hpp"
+#include "base/tensor_checks.hpp"
 #include "io/cast.hpp"
 #include "ops/quantize_problems.hpp"
 
 namespace switchyard {
 namespace {
-
-/// Lies the tensor within its byte_size and, in host memory, on its elements' alignment?
-Status check_memory(std::string_view name, const sy_tensor &t) {
-  const std::int64_t size = t.dtype.bits / 8;
-  std::int64_t low = 0, high = 0;
-  for (int k = 0; k < t.rank; ++k) {
-    if (t.shape[k] == 0) return {};
-    const auto reach = checked_mul<std::int64_t>(t.shape[k] - 1, t.strides[k]);
-    if (!reach) return fail(ErrorCode::overflow, fmt::format("{}'s strides are too large", name));
-    std::int64_t &side = *reach < 0 ? low : high;
-    if (__builtin_add_overflow(side, *reach, &side))
-      return fail(ErrorCode::overflow, fmt::format("{}'s strides are too large", name));
-  }
-  std::int64_t first = 0, end = 0;
-  if (t.byte_offset > INT64_MAX || __builtin_mul_overflow(low, size, &first) ||
-      __builtin_add_overflow(first, static_cast<std::int64_t>(t.byte_offset), &first) ||
-      __builtin_add_overflow(high, 1, &end) || __builtin_mul_overflow(end, size, &end) ||
-      __builtin_add_overflow(end, static_cast<std::int64_t>(t.byte_offset), &end))
-    return fail(ErrorCode::overflow, fmt::format("{}'s extent is too large", name));
-  if (t.handle == nullptr) return {};
-  if (first < 0 || static_cast<std::uint64_t>(end) > t.byte_size)
-    return fail(ErrorCode::shape,
-                fmt::format("{} reaches from byte {} to {}, but its memory has {}", name, first,
-                            end, t.byte_size));
-  if (t.device_kind == SY_DEVICE_HOST &&
-      (reinterpret_cast<std::uintptr_t>(t.handle) + t.byte_offset) %
-              static_cast<std::uint64_t>(size) !=
-          0)
-    return fail(ErrorCode::invalid_argument,
-                fmt::format("{} is not aligned to its {}-byte elements", name, size));
-  return {};
-}
 
 bool negative_shape(const sy_tensor &t) noexcept {
   return std::any_of(t.shape, t.shape + t.rank, [](std::int64_t s) { return s < 0; });
