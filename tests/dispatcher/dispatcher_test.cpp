@@ -59,6 +59,12 @@ RunInfo run(Engine &engine, AssignCall &call) {
   return info;
 }
 
+/// Candidates join when the background gate has passed them; explain waits for it.
+void wait_for_verdicts(Engine &engine) {
+  const Decision *d = engine.impl().dispatcher->decisions().front();
+  EXPECT_TRUE(engine.explain(SY_OP_KMEANS_ASSIGN, d->shape));
+}
+
 TEST(Dispatcher, EveryBackendCanBePinnedAndAnswers) {
   const auto want = reference_labels(100);
   Engine lister = make_engine();
@@ -83,8 +89,7 @@ TEST(Dispatcher, AdaptiveMeasuresOnTheCallersCallsAndDecides) {
   const auto want = reference_labels(3000);
   AssignCall first(3000);
   std::set<std::string> tried{run(engine, first).kernel};
-  // The other candidates join as soon as the background gate has passed them.
-  (void)engine.explain(SY_OP_KMEANS_ASSIGN, engine.impl().dispatcher->decisions().front()->shape);
+  wait_for_verdicts(engine);
   for (int i = 0; i < 399; ++i) {
     AssignCall call(3000);
     tried.insert(run(engine, call).kernel);
@@ -228,6 +233,7 @@ TEST(Dispatcher, BoundCallsFollowTheDecisionAndMovedPointers) {
   auto bound = engine.bind(SY_OP_KMEANS_ASSIGN, call.frame.call());
   ASSERT_TRUE(bound) << bound.error().message;
   const auto want = reference_labels(2000);
+  wait_for_verdicts(engine);
   for (int i = 0; i < 300; ++i) {
     std::fill_n(call.output.data<std::int32_t>(), 2000, -1);
     ASSERT_EQ(bound->run(), SY_OK);
