@@ -108,6 +108,8 @@ def report(jobs: list[dict], seconds: float) -> str:
     rows = [["job", "backend", "time", "vs reference", "vs NumPy", "right?"]]
     for job in jobs:
         right = "verified" if job["verified"] != "no" else "NOT VERIFIED"
+        if job["backend"] == "reference":
+            right = "the reference"
         reference = job["compared"][0] if job["compared"] else None
         if reference:
             right += ", equals reference" if reference["equal"] else ", DIFFERS FROM REFERENCE"

@@ -29,7 +29,9 @@ std::string job_text(const JobReport &job) {
 std::string summary(const std::vector<JobReport> &jobs) {
   Table table({"job", "backend", "time", "times faster", "than", "right?"}, "llrrll");
   for (const JobReport &job : jobs) {
-    const std::string gate = job.info.verified == "no" ? "NOT verified" : "verified";
+    const std::string gate = job.info.backend == "reference" ? "the reference"
+                             : job.info.verified == "no"     ? "NOT verified"
+                                                             : "verified";
     if (job.compared.empty())
       table.add({job.name, job.info.backend, duration(job.info.time_ms), "-", "-", gate});
     for (std::size_t i = 0; i < job.compared.size(); ++i) {
