@@ -57,7 +57,7 @@ TEST(KMeansPrimitives, GateShapesAreValidAndSmall) {
       for (const Shape &s : shapes) {
         const auto n = *s.integer("n", 0, 0, INT64_MAX), d = *s.integer("d", 0, 0, INT64_MAX),
                    k = *s.integer("k", 0, 0, INT64_MAX);
-        EXPECT_LE(n * d * k, 8'000'000) << s.text();
+        EXPECT_LE(n * d * k, 3'000'000) << s.text();
         EXPECT_TRUE(spec->make_problem(s, 1)) << s.text();
       }
     }

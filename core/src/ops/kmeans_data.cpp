@@ -292,8 +292,9 @@ std::vector<Shape> conformance_shapes(Primitive op) {
 }
 
 std::vector<Shape> gate_shapes(Primitive, const Shape &like) {
-  // About 2 ns a multiply-add in the reference: at most 6 million of them a problem.
-  constexpr std::int64_t kBudget = 6'000'000;
+  // About 2 ns a multiply-add in the reference: a few milliseconds a problem, so that a first call
+  // need not wait long for its backend.
+  constexpr std::int64_t kBudget = 2'000'000;
   const std::int64_t n = like.integer("n", 1000, 1, std::int64_t{1} << 40).value_or(1000);
   const std::int64_t d =
       std::min<std::int64_t>(like.integer("d", 16, 1, 1 << 24).value_or(16), 100'000);
