@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmarks run, and time no wrong answer. Nothing here looks at a time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path.insert(0, str(FOLDER))
+
+from side_by_side import Case, Disagreement, Side, run_case, text_of  # noqa: E402
+
+
+class NoLimits:
+    def copy_bandwidth(self, working_set):
+        return 1e9
+
+    def gemm_peak(self):
+        return 1e9
+
+
+def case(ours, theirs):
+    def check(a, b):
+        if a != b:
+            raise Disagreement(f"{a} and {b}")
+        return "equal"
+
+    sides = [Side("ours", ours, who=lambda: "kernel@here"), Side("theirs", theirs, "a note")]
+    return Case("group", "name", sides, check, bytes=8.0, flops=2.0, working_set=8.0)
+
+
+def test_equal_answers_are_timed_in_turns():
+    order = []
+    result = run_case(
+        case(lambda: order.append("a"), lambda: order.append("b")),
+        NoLimits(),
+        seconds=0.01,
+        warm_up=0.0,
+    )
+    assert [s["name"] for s in result["sides"]] == ["ours", "theirs"]
+    assert all(s["rounds"] >= 5 and 0 < s["min_ms"] <= s["median_ms"] for s in result["sides"])
+    assert result["sides"][0]["kernels"] == {"kernel@here": result["sides"][0]["rounds"]}
+    assert set(result["ratios"]) == {"theirs"}
+    turns = [name for i, name in enumerate(order) if i == 0 or order[i - 1] != name]
+    assert turns == ["a", "b"] * (len(turns) // 2) and len(turns) >= 14
+    assert "a note" in text_of(result) and "equal" in text_of(result)
+
+
+def test_a_wrong_answer_is_not_timed():
+    calls = []
+    result = run_case(
+        case(lambda: 1, lambda: calls.append(1) or 2), NoLimits(), seconds=0.01, warm_up=0.0
+    )
+    assert calls == [1]
+    assert result["sides"] == [] and result["disagreement"] == {"theirs": "1 and 2"}
+    assert "NOT TIMED" in text_of(result)
+
+
+def run(*arguments):
+    from conftest import BUILD
+
+    return subprocess.run(
+        [sys.executable, str(FOLDER / "run.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"SWITCHYARD_BUILD": str(BUILD)},
+    )
+
+
+def test_the_program_runs(tmp_path):
+    report = tmp_path / "report.json"
+    done = run("quantize", "--quick", "--seconds", "0.05", "--threads", "1", "--json", str(report))
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases = json.loads(report.read_text())["cases"]
+    ternary = [c for c in cases if c["case"].startswith("ternary")]
+    assert len(ternary) == 2
+    for c in ternary:
+        assert "codes agree" in c["agreement"]["numpy"]
+        assert sum(c["sides"][0]["kernels"].values()) == c["sides"][0]["rounds"]
+
+
+@pytest.mark.parametrize("arguments", [["quantise"], ["--threads", "0"], ["--frobnicate"]])
+def test_bad_usage(arguments):
+    done = run(*arguments)
+    assert done.returncode == 2 and done.stderr
