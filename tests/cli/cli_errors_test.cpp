@@ -184,6 +184,31 @@ TEST_F(Cli, UnreadablePluginIsReportedAndTheOthersWork) {
   EXPECT_NE(doctor.out.find("switchyard_junk.so refused"), std::string::npos) << doctor.out;
 }
 
+std::string fixture(const std::string &name) {
+  return SWITCHYARD_BINARY_DIR "/tests/plugins/" + name;
+}
+
+TEST_F(Cli, PinnedBackendThatFailsVerificationEndsWith5) {
+  array("points.npy", {50, 4});
+  const std::map<std::string, std::string> environment{
+      {"SWITCHYARD_PLUGIN_PATH", fixture("fails_in_run")}};
+  expect_error(
+      {"kmeans", "points.npy", "-k", "4", "--backend", "fails_in_run", "--labels", "labels.npy"}, 5,
+      "verification", "this fixture always fails", environment);
+  EXPECT_FALSE(exists("labels.npy"));
+  // Without the pin the others do the work.
+  EXPECT_EQ(run({"kmeans", "points.npy", "-k", "4"}, environment).code, 0);
+}
+
+TEST_F(Cli, CrashingPluginIsRefusedWithItsReason) {
+  array("points.npy", {50, 4});
+  const std::map<std::string, std::string> environment{
+      {"SWITCHYARD_PLUGIN_PATH", fixture("crash_at_load")}};
+  expect_error({"kmeans", "points.npy", "-k", "4", "--backend", "crash_at_load"}, 4, "backend",
+               "crash", environment);
+  EXPECT_EQ(run({"plugin", "list"}, environment).code, 0);
+}
+
 TEST_F(Cli, YamlErrorsPointAtTheLine) {
   text("bad.yaml", "version: 1\njobs:\n  - op: kmeens\n    input: {x: p.npy}\n    k: 2\n");
   expect_error({"run", "bad.yaml"}, 3, "config", "kmeens");
@@ -223,31 +248,45 @@ bool catches_interrupt(pid_t pid) {
   return false;
 }
 
-TEST_F(Cli, InterruptEndsWith130AndWritesNothing) {
-  // Hours of work for the reference.
-  array("points.npy", {200000, 32});
-  for (const bool json : {false, true}) {
-    Words words{program(),   "kmeans",   "points.npy", "-k",          "4000",         "--backend",
-                "reference", "--labels", "labels.npy", "--centroids", "centroids.npy"};
-    if (json) words.push_back("--json");
-    const pid_t pid = start(words);
-    ASSERT_GT(pid, 0);
-    while (!catches_interrupt(pid)) usleep(1000);
-    usleep(300000);
-    kill(pid, SIGINT);
-    const Finished done = finish(pid);
-    EXPECT_EQ(done.code, 130) << done.err;
-    if (json)
-      EXPECT_EQ(done.json()["error"]["code"], "cancelled");
-    else
-      EXPECT_NE(done.err.find("interrupted"), std::string::npos) << done.err;
-    EXPECT_FALSE(exists("labels.npy"));
-    EXPECT_FALSE(exists("centroids.npy"));
+class Interrupt : public Cli {
+ protected:
+  /// Interrupts a command at work and expects that it leaves nothing behind.
+  void expect_interrupted(std::vector<std::string> command, const std::string &output) {
+    command.insert(command.begin(), program());
+    for (const bool json : {false, true}) {
+      if (json) command.push_back("--json");
+      const pid_t pid = start(command);
+      ASSERT_GT(pid, 0);
+      while (!catches_interrupt(pid)) usleep(1000);
+      usleep(300000);  // well into the work, which would take minutes
+      kill(pid, SIGINT);
+      const Finished done = finish(pid);
+      EXPECT_EQ(done.code, 130) << done.err;
+      if (json)
+        EXPECT_EQ(done.json()["error"]["code"], "cancelled");
+      else
+        EXPECT_NE(done.err.find("interrupted"), std::string::npos) << done.err;
+      EXPECT_FALSE(exists(output));
+    }
+    std::size_t files = 0;
+    for (const auto &entry : fs::directory_iterator(scratch.path()))
+      if (const auto name = entry.path().filename(); name != ".stdout" && name != ".stderr")
+        ++files;
+    EXPECT_EQ(files, 1u) << "only the input may be left";
   }
-  std::size_t files = 0;
-  for (const auto &entry : fs::directory_iterator(scratch.path()))
-    files += entry.path().filename().string().front() != '.' ? 1 : 0;
-  EXPECT_EQ(files, 1u) << "only the input may be left";
+};
+
+TEST_F(Interrupt, OfWorkThatPolls) {
+  array("points.npy", {200000, 32});
+  expect_interrupted(
+      {"kmeans", "points.npy", "-k", "4000", "--backend", "reference", "--labels", "labels.npy"},
+      "labels.npy");
+}
+
+TEST_F(Interrupt, OfWorkThatDoesNotPoll) {
+  array("q.npy", {1, 8, 8192, 64});
+  expect_interrupted({"attention", "q.npy", "q.npy", "q.npy", "out.npy", "--backend", "reference"},
+                     "out.npy");
 }
 
 }  // namespace

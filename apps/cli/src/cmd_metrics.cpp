@@ -45,11 +45,15 @@ Outcome run(const std::string &path, const Common &common) {
   Table table(
       {"op", "backend", "calls", "total", "mean", "p50", "p95", "GB/s", "GFLOP/s", "fallbacks"},
       "llrrrrrrrr");
-  if (const auto by_op = metrics.find("by_op"); by_op != metrics.end() && by_op->is_object()) {
+  if (const auto by_op = metrics.find("operations"); by_op != metrics.end() && by_op->is_object()) {
     for (const auto &[op, backends] : by_op->items()) add_rows(table, op, backends);
   }
   add_rows(table, "all", metrics["backend_summary"]);
   text += table.text();
+  if (const auto reasons = metrics.find("fallback_reasons"); reasons != metrics.end())
+    for (const Json &reason : *reasons)
+      text += fmt::format("fell back {} times: {}\n", reason.value("count", Json(0)).dump(),
+                          reason.value("reason", ""));
   text += fmt::format("\nexploring took {}; a decided call costs {:.0f} ns\n",
                       duration(number(metrics, "exploration_ms")), number(metrics, "dispatch_ns"));
   print_result(common, doc, text);
