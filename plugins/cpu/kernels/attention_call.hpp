@@ -120,10 +120,11 @@ struct Progress {
   const sy_call *call;
   uint64_t tasks;
   uint64_t next = 0;
-  uint32_t stopped = 0;
+  uint32_t stopped = 0, asking = 0;
 };
 
-/// A worker's view of it. The hook is asked by worker 0 only, about once a millisecond.
+/// A worker's view of it. About once a millisecond of its work it asks the hook, unless another
+/// worker is just doing so.
 struct Worker {
   Progress *progress;
   uint32_t index;
@@ -132,18 +133,21 @@ struct Worker {
   bool stopped() const { return __atomic_load_n(&progress->stopped, __ATOMIC_RELAXED) != 0; }
   /// Counts finished work; false = stop.
   bool go_on(double more_flops) {
-    if (index == 0 && progress->call->progress != nullptr) {
-      flops += more_flops;
-      if (flops > 3e7) {
-        flops = 0;
-        const auto done = static_cast<double>(__atomic_load_n(&progress->next, __ATOMIC_RELAXED));
-        const auto all = static_cast<double>(progress->tasks);
-        if (progress->call->progress(progress->call->progress_arg, done < all ? done / all : 1.0) !=
-            0)
-          __atomic_store_n(&progress->stopped, 1u, __ATOMIC_RELAXED);
-      }
+    if (progress->call->progress != nullptr && (flops += more_flops) > 3e7) {
+      flops = 0;
+      ask();
     }
     return !stopped();
+  }
+  void ask() const {
+    if (__atomic_exchange_n(&progress->asking, 1u, __ATOMIC_ACQUIRE) != 0) return;
+    if (!stopped()) {
+      const auto begun = static_cast<double>(__atomic_load_n(&progress->next, __ATOMIC_RELAXED));
+      const double share = begun / static_cast<double>(progress->tasks);
+      if (progress->call->progress(progress->call->progress_arg, share < 1 ? share : 1.0) != 0)
+        __atomic_store_n(&progress->stopped, 1u, __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(&progress->asking, 0u, __ATOMIC_RELEASE);
   }
 };
 
