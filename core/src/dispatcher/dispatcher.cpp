@@ -37,6 +37,12 @@ std::int64_t elements_of(const sy_call &call) {
   return most;
 }
 
+/// Numbers dispatchers, so that a thread's memory of one that is gone matches no other.
+std::uint64_t next_id() noexcept {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
 /// Whether all data starts on a cache line: one class for the call, lest every mix of a caller's
 /// allocations were learned anew.
 bool aligned(const sy_call &call) noexcept {
@@ -54,6 +60,7 @@ void fill(Answer *answer, const Candidate &candidate, std::string_view verified,
   answer->backend = candidate.backend;
   answer->kernel = candidate.name;
   answer->verified = verified;
+  answer->fallback_reason.clear();
   answer->ns = ns;
 }
 
@@ -65,6 +72,7 @@ Dispatcher::Dispatcher(const Options &options, const Registry &registry, Verdict
       registry_(registry),
       verdicts_(verdicts),
       threads_(threads),
+      id_(next_id()),
       selector_(options) {}
 
 Key Dispatcher::key_of(OpIndex op, const sy_call &call) const noexcept {
@@ -139,6 +147,36 @@ const Decision *Dispatcher::remembered(OpIndex op, std::string_view shape) const
   return found;
 }
 
+std::int32_t Dispatcher::look_up(OpIndex op, sy_call &call, KnownCall &known, sy_error *error) {
+  thread_local CallMemo memo;
+  if (call.threads == 0 || call.threads > threads_) call.threads = threads_;
+  const bool fits = RememberedCall::fits(call);
+  RememberedCall *remembered = fits ? memo.find(id_, op, call) : nullptr;
+  if (remembered == nullptr) {
+    if (const auto valid = all_ops()[op]->validate(call); !valid) {
+      to_abi(valid.error(), error);
+      return to_status(valid.error().code);
+    }
+    known.decision = &decision(op, call);
+    known.work = all_ops()[op]->work(call);
+    if (fits) {
+      remembered = &memo.oldest();
+      remembered->assign(id_, op, call, known);
+    }
+  } else {
+    known = remembered->known;
+  }
+  // Within a class of sizes a kernel may still refuse: it is asked about each new description.
+  Choice *chosen = known.decision->chosen.load(std::memory_order_acquire);
+  if (chosen != known.choice) {
+    known.choice =
+        chosen != nullptr && chosen->candidate->supports(call, nullptr) ? chosen : nullptr;
+    known.workspace = known.choice != nullptr ? chosen->candidate->workspace_size(call) : 0;
+    if (remembered != nullptr) remembered->known = known;
+  }
+  return SY_OK;
+}
+
 std::int32_t Dispatcher::route(OpIndex op, sy_call &call, KernelStates *states, sy_error *error,
                                Answer *answer) noexcept {
   // One call in 64 is timed as a whole, for the metrics.
@@ -146,27 +184,19 @@ std::int32_t Dispatcher::route(OpIndex op, sy_call &call, KernelStates *states, 
   const bool sampled = (++tick & 63) == 0;
   const std::uint64_t start = sampled ? now_ns() : 0;
   try {
-    if (const auto valid = all_ops()[op]->validate(call); !valid) {
-      to_abi(valid.error(), error);
-      return to_status(valid.error().code);
-    }
-    if (call.threads == 0 || call.threads > threads_) call.threads = threads_;
-    const Key key = key_of(op, call);
-    Decision *d = table_.find(key, key.hash());
-    if (d == nullptr) d = table_.insert(make_decision(op, call, key));
-    // Within a class of sizes a kernel may still refuse: `supports` is asked on every call.
-    if (Choice *chosen = d->chosen.load(std::memory_order_acquire);
-        chosen != nullptr && chosen->candidate->supports(call, nullptr)) {
+    KnownCall known;
+    if (const auto status = look_up(op, call, known, error); status != SY_OK) return status;
+    if (known.choice != nullptr) {
       std::uint64_t kernel_ns = 0;
-      const auto status =
-          execute(*d, *chosen, call, states, error, answer, sampled ? &kernel_ns : nullptr);
+      const auto status = execute(known, *known.choice, call, states, error, answer,
+                                  sampled ? &kernel_ns : nullptr);
       if (sampled) {
         overhead_ns_.fetch_add(now_ns() - start - kernel_ns, std::memory_order_relaxed);
         overhead_count_.fetch_add(1, std::memory_order_relaxed);
       }
       if (status == SY_OK || callers_fault(status)) return status;
     }
-    return explore(*d, call, states, error, answer);
+    return explore(known, call, states, error, answer);
   } catch (const std::bad_alloc &) {
     to_abi(
         Error{ErrorCode::out_of_memory, "out of memory while choosing a kernel", {}, 0, 0, -1, {}},
@@ -178,23 +208,26 @@ std::int32_t Dispatcher::route(OpIndex op, sy_call &call, KernelStates *states, 
   }
 }
 
-std::int32_t Dispatcher::execute(Decision &d, Choice &choice, sy_call &call, KernelStates *states,
-                                 sy_error *error, Answer *answer, std::uint64_t *ns) noexcept {
+std::int32_t Dispatcher::execute(const KnownCall &known, Choice &choice, sy_call &call,
+                                 KernelStates *states, sy_error *error, Answer *answer,
+                                 std::uint64_t *ns) noexcept {
+  Decision &d = *known.decision;
   const Candidate &candidate = *choice.candidate;
+  const std::uint64_t workspace =
+      &choice == known.choice ? known.workspace : candidate.workspace_size(call);
   const std::uint64_t n = d.calls.fetch_add(1, std::memory_order_relaxed);
   const bool timed = ns != nullptr || (n & d.timing_mask.load(std::memory_order_relaxed)) == 0;
   call.state = states != nullptr ? states->get(candidate, call) : nullptr;
   const std::uint64_t start = timed ? now_ns() : 0;
-  const std::int32_t status = invoke(candidate, call, error);
+  const std::int32_t status = invoke(candidate, call, workspace, error);
   const std::uint64_t took = timed ? std::max<std::uint64_t>(now_ns() - start, 1) : 0;
   if (ns != nullptr) *ns = took;
   if (status == SY_OK) {
     KernelStats &stats = candidate.stats;
     stats.count.fetch_add(1, std::memory_order_relaxed);
     if (timed) stats.timed(took);
-    const Work work = all_ops()[d.op]->work(call);
-    stats.bytes.fetch_add(static_cast<std::uint64_t>(work.bytes), std::memory_order_relaxed);
-    stats.flops.fetch_add(static_cast<std::uint64_t>(work.flops), std::memory_order_relaxed);
+    stats.bytes.fetch_add(static_cast<std::uint64_t>(known.work.bytes), std::memory_order_relaxed);
+    stats.flops.fetch_add(static_cast<std::uint64_t>(known.work.flops), std::memory_order_relaxed);
     fill(answer, candidate, choice.verdict->word(), took);
   } else if (!callers_fault(status)) {
     candidate.stats.fallbacks.fetch_add(1, std::memory_order_relaxed);
@@ -235,8 +268,9 @@ Choice *Dispatcher::pick(Decision &d, const sy_call &call, std::string &reason) 
   return nullptr;
 }
 
-std::int32_t Dispatcher::explore(Decision &d, sy_call &call, KernelStates *states, sy_error *error,
-                                 Answer *answer) {
+std::int32_t Dispatcher::explore(const KnownCall &known, sy_call &call, KernelStates *states,
+                                 sy_error *error, Answer *answer) {
+  Decision &d = *known.decision;
   sy_error own = make_abi_error();
   if (error == nullptr) error = &own;
   const bool bench = options_.policy == Policy::benchmark;
@@ -250,7 +284,7 @@ std::int32_t Dispatcher::explore(Decision &d, sy_call &call, KernelStates *state
       return answer_by_reference(d, call, error, answer, reason);
     }
     std::uint64_t ns = 0;
-    const std::int32_t status = execute(d, *choice, call, states, error, answer, &ns);
+    const std::int32_t status = execute(known, *choice, call, states, error, answer, &ns);
     if (status == SY_OK) {
       const std::lock_guard lock(d.mutex);
       const bool was_settled = selector_.settled(d);
@@ -267,7 +301,10 @@ std::int32_t Dispatcher::explore(Decision &d, sy_call &call, KernelStates *state
       continue;
     }
     if (callers_fault(status)) return status;
-    fallback = fmt::format("{} failed: {}", choice->candidate->name, choice->failure);
+    {
+      const std::lock_guard lock(d.mutex);
+      fallback = fmt::format("{} failed: {}", choice->candidate->name, choice->failure);
+    }
     count_fallback(fallback);
     if (options_.strict || !pinned_backend(options_, all_ops()[d.op]->id()).empty()) return status;
   }
@@ -282,20 +319,24 @@ std::int32_t Dispatcher::answer_by_reference(Decision &d, sy_call &call, sy_erro
     to_abi(Error{code, std::move(message), {}, 0, 0, -1, {}}, error);
     return to_status(code);
   };
-  std::string refusals;
-  bool failed_gate = false;
-  for (const auto &c : d.choices) {
-    std::string why = c->refusal;
-    if (c->supported() && c->verdict->get() == Verdict::failed) {
-      why = "failed verification: " + c->verdict->reason;
-      failed_gate = true;
+  const Candidate *reference = registry_.reference().find(d.op, call);
+  if (!pin.empty() || options_.strict || reference == nullptr) {
+    std::string refusals;
+    bool failed_gate = false;
+    for (const auto &c : d.choices) {
+      std::string why = c->refusal;
+      if (c->supported() && c->verdict->get() == Verdict::failed) {
+        why = "failed verification: " + c->verdict->reason;
+        failed_gate = true;
+      }
+      if (!pin.empty() && !matches_backend(*c->candidate, pin)) continue;
+      if (!why.empty() && refusals.size() < 160)
+        refusals += fmt::format("{}{}: {}", refusals.empty() ? "" : "; ", c->candidate->name, why);
     }
-    if (!pin.empty() && !matches_backend(*c->candidate, pin)) continue;
-    if (!why.empty() && refusals.size() < 160)
-      refusals += fmt::format("{}{}: {}", refusals.empty() ? "" : "; ", c->candidate->name, why);
-  }
-  if (!pin.empty() || options_.strict) {
     if (failed_gate) return give_up(ErrorCode::verification, refusals);
+    if (pin.empty() && !options_.strict)
+      return give_up(ErrorCode::unsupported,
+                     fmt::format("no backend supports {} ({}): {}", spec.id(), d.shape, refusals));
     return give_up(ErrorCode::backend,
                    fmt::format("{} cannot run {} ({}): {}",
                                pin.empty() ? "the chosen backend" : pin, spec.id(), d.shape,
@@ -303,10 +344,6 @@ std::int32_t Dispatcher::answer_by_reference(Decision &d, sy_call &call, sy_erro
                                : !reason.empty() ? reason
                                                  : "it offers no such kernel"));
   }
-  const Candidate *reference = registry_.reference().find(d.op, call);
-  if (reference == nullptr)
-    return give_up(ErrorCode::unsupported,
-                   fmt::format("no backend supports {} ({}): {}", spec.id(), d.shape, refusals));
   const std::uint64_t start = now_ns();
   call.state = nullptr;
   const std::int32_t status = invoke(*reference, call, error);

@@ -3,6 +3,7 @@
 /// Routes calls: validate, key, decision, kernel. A decided call takes no lock and allocates
 /// nothing.
 
+#include "dispatcher/call_memo.hpp"
 #include "dispatcher/runner.hpp"
 #include "policy/policy.hpp"
 
@@ -41,9 +42,11 @@ class Dispatcher final : public Runner {
  private:
   Key key_of(OpIndex op, const sy_call &call) const noexcept;
   std::unique_ptr<Decision> make_decision(OpIndex op, const sy_call &call, const Key &key);
-  std::int32_t execute(Decision &d, Choice &choice, sy_call &call, KernelStates *states,
+  /// Validates and finds the decision, or remembers both from an equal call. Not SY_OK = invalid.
+  std::int32_t look_up(OpIndex op, sy_call &call, KnownCall &known, sy_error *error);
+  std::int32_t execute(const KnownCall &known, Choice &choice, sy_call &call, KernelStates *states,
                        sy_error *error, Answer *answer, std::uint64_t *ns) noexcept;
-  std::int32_t explore(Decision &d, sy_call &call, KernelStates *states, sy_error *error,
+  std::int32_t explore(const KnownCall &known, sy_call &call, KernelStates *states, sy_error *error,
                        Answer *answer);
   Choice *pick(Decision &d, const sy_call &call, std::string &reason);
   std::int32_t answer_by_reference(Decision &d, sy_call &call, sy_error *error, Answer *answer,
@@ -54,6 +57,7 @@ class Dispatcher final : public Runner {
   const Registry &registry_;
   VerdictBook &verdicts_;
   const std::uint32_t threads_;
+  const std::uint64_t id_;
   const Selector selector_;
   DecisionTable table_;
   mutable std::mutex fallback_mutex_;

@@ -40,8 +40,8 @@ thread_local Arena arena;
 
 }  // namespace
 
-std::int32_t invoke(const Candidate &candidate, sy_call &call, sy_error *error) noexcept {
-  const std::uint64_t bytes = candidate.workspace_size(call);
+std::int32_t invoke(const Candidate &candidate, sy_call &call, std::uint64_t bytes,
+                    sy_error *error) noexcept {
   call.workspace = nullptr;
   call.workspace_size = bytes;
   if (bytes != 0) {

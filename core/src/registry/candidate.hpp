@@ -44,6 +44,11 @@ struct Candidate {
 
 /// Runs the kernel with a workspace from this thread's arena and the default floating-point state.
 /// `call`'s workspace fields are overwritten. SY_E_OUT_OF_MEMORY when there is no workspace.
-std::int32_t invoke(const Candidate &candidate, sy_call &call, sy_error *error) noexcept;
+/// `workspace` is what workspace_size answered for such a call.
+std::int32_t invoke(const Candidate &candidate, sy_call &call, std::uint64_t workspace,
+                    sy_error *error) noexcept;
+inline std::int32_t invoke(const Candidate &candidate, sy_call &call, sy_error *error) noexcept {
+  return invoke(candidate, call, candidate.workspace_size(call), error);
+}
 
 }  // namespace switchyard
