@@ -9,4 +9,4 @@ mkdir -p "$WORK/plugins" && cp out/switchyard_sorted1d.so "$WORK/plugins"
 
 export SWITCHYARD_PLUGIN_PATH="$WORK/plugins"                  # nothing is rebuilt
 switchyard plugin list
-switchyard explain kmeans n=50000,d=1,k=2048 --measure         # who is chosen, and why
+switchyard explain kmeans n=20000,d=1,k=2048 --measure         # who is chosen, and why

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 BUILD, SOURCE = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
-N, K = 50000, 2048
+N, K = 20000, 2048
 
 
 def write_npy(path, values):
@@ -110,7 +110,7 @@ def main(root):
 
     rng = random.Random(5)
     write_npy(work / "x.npy", array.array("f", (rng.gauss(0, 1) for _ in range(N))))
-    fit = ("kmeans", "x.npy", "-k", K, "--init", "random", "--max-iter", "12", "--tol", "0")
+    fit = ("kmeans", "x.npy", "-k", K, "--init", "random", "--max-iter", "3", "--tol", "0")
     result = switchyard(*fit, "--policy", "benchmark", "--labels", "a.npy")
     check(result["backend"] == "sorted1d", f"a fit is answered by {result['kernel']}")
     check(result["verified"] in ("gate", "cached"), f"verified: {result['verified']}")

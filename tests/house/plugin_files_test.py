@@ -6,7 +6,8 @@ loaded; what decides whether a kernel may run is itself built for the baseline p
     plugin_files_test.py BUILD_DIRECTORY SOURCE_DIRECTORY
 
 Static constructors are looked for in two places: an object of plugins/ with an .init_array section
-has one; a finished plugin has exactly one pointer there, the compiler's own frame_dummy.
+has one; and what a finished plugin's .init_array points to must be the compiler's own, frame_dummy
+and libgcc's __cpu_indicator_init (cpuid, behind __builtin_cpu_supports).
 """
 
 import re
@@ -14,10 +15,33 @@ import subprocess
 import sys
 from pathlib import Path
 
-from objects import objects, sections
+from objects import objects, readelf, sections
 
 build, source = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
+COMPILERS_OWN = {"frame_dummy", "__cpu_indicator_init"}
 failures = []
+
+
+def initialisers(plugin):
+    """Names of the functions that .init_array points to."""
+    headers = "\n".join(readelf(["-SW"], [plugin])[str(plugin)])
+    place = re.search(r"\.init_array\s+\S+\s+([0-9a-f]+)\s+[0-9a-f]+\s+([0-9a-f]+)", headers)
+    if not place:
+        return []
+    start, size = int(place[1], 16), int(place[2], 16)
+    names = {}
+    for line in readelf(["-sW"], [plugin])[str(plugin)]:
+        words = line.split()
+        if len(words) == 8 and words[3] == "FUNC":
+            names[int(words[1], 16)] = words[7]
+    found = []
+    for line in readelf(["-rW"], [plugin])[str(plugin)]:
+        words = line.split()
+        if len(words) >= 4 and re.fullmatch(r"[0-9a-f]{16}", words[0]):
+            if start <= int(words[0], 16) < start + size:
+                found.append(names.get(int(words[-1], 16), f"unknown code at {words[-1]}"))
+    return found if len(found) == size // 8 else found + ["an entry without relocation"]
+
 
 plugins = sorted((build / "lib/switchyard/plugins").glob("*.so"))
 if len(plugins) < 2:
@@ -35,9 +59,9 @@ for plugin, found in sections(plugins).items():
     sizes = dict(found)
     if ".note.switchyard" not in sizes:
         failures.append(f"{name} has no note .note.switchyard")
-    if not sanitized and (sizes.get(".init_array", 0) > 8 or ".ctors" in sizes):
-        failures.append(f"{name} has {sizes['.init_array'] // 8} initialisers, not only "
-                        "frame_dummy's")
+    strange = set(initialisers(plugin)) - COMPILERS_OWN
+    if not sanitized and (strange or ".ctors" in sizes):
+        failures.append(f"{name} runs code when it is loaded: {', '.join(sorted(strange))}")
 
 entries = [o for o in ours if o.source.name in ("plugin.cpp", "plugin.c") or
            o.source.name in ("instance.cpp", "features.cpp")]
