@@ -39,7 +39,7 @@ class Side:
 
 @dataclass
 class Case:
-    """One problem. `check(ours, theirs)` returns how they agree in words, or raises Disagreement."""
+    """One problem. `check(ours, theirs)` says in words how they agree, or raises Disagreement."""
 
     group: str
     name: str
@@ -162,8 +162,8 @@ def text_of(result: dict[str, Any]) -> str:
     lines = [f"{result['group']}: {result['case']}"]
     for side in result["sides"]:
         line = (
-            f"  {side['name']:<22} min {side['min_ms']:10.4f} ms   median {side['median_ms']:10.4f} ms"
-            f"   ({side['rounds']} rounds)"
+            f"  {side['name']:<22} min {side['min_ms']:10.4f} ms"
+            f"   median {side['median_ms']:10.4f} ms   ({side['rounds']} rounds)"
         )
         ratio = result["ratios"].get(side["name"])
         if ratio:
@@ -179,8 +179,8 @@ def text_of(result: dict[str, Any]) -> str:
     limits = result.get("limits")
     if limits:
         line = (
-            f"  limits: {limits['gb_per_s']:.1f} GB/s of {limits['copy_gb_per_s']:.1f} GB/s copied at "
-            f"{limits['working_set_mb']:.1f} MB"
+            f"  limits: {limits['gb_per_s']:.1f} GB/s of {limits['copy_gb_per_s']:.1f} GB/s copied"
+            f" at {limits['working_set_mb']:.1f} MB"
         )
         if "gflop_per_s" in limits:
             line += (

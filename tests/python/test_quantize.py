@@ -35,7 +35,9 @@ def test_ternary_granularities(engine, rng, granularity, group, shape):
     np.testing.assert_array_equal(engine.dequantize(q), scaled.reshape(w.shape))
 
 
-@pytest.mark.parametrize(("format", "block", "size"), [("q4_0", 32, 18), ("q8_0", 32, 34), ("TQ2_0", 256, 66)])
+@pytest.mark.parametrize(
+    ("format", "block", "size"), [("q4_0", 32, 18), ("q8_0", 32, 34), ("TQ2_0", 256, 66)]
+)
 def test_block_formats(engine, rng, format, block, size):
     x = rng.standard_normal((3, 2 * block), np.float32)
     q = engine.quantize(x, format)
