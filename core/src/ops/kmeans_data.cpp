@@ -302,7 +302,9 @@ std::vector<Shape> gate_shapes(Primitive, const Shape &like) {
   std::vector<Shape> shapes;
   const auto add = [&](std::int64_t rows, std::int64_t columns, std::int64_t clusters,
                        std::string_view data, std::int64_t pad = 0, std::int64_t misalign = 0) {
-    clusters = std::clamp<std::int64_t>(kBudget / 61 / columns, 1, clusters);
+    // At least as many rows as clusters, so at most the root of what the columns leave.
+    const auto root = static_cast<std::int64_t>(std::sqrt(static_cast<double>(kBudget / columns)));
+    clusters = std::clamp<std::int64_t>(std::min(kBudget / 61 / columns, root), 1, clusters);
     rows =
         std::clamp<std::int64_t>(kBudget / columns / clusters, clusters, std::max(rows, clusters));
     Shape s = like;
