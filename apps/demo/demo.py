@@ -25,6 +25,8 @@ NUMPY_ITERATIONS = 20  # k-means: more than this many of NumPy's are extrapolate
 
 
 def run_switchyard(program: pathlib.Path, out: pathlib.Path) -> dict:
+    if not program.exists():
+        raise SystemExit(f"{program} is missing: run ./dev build first")
     command = [str(program), "run", str(ROOT / "config/quickstart.yaml"), "--json"]
     command += ["--metrics", str(out / "metrics.json")]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)

@@ -4,6 +4,7 @@
 #include <regex>
 
 #include "cli/cli_test_util.hpp"
+#include "config/run_config.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -68,6 +69,18 @@ jobs:
       EXPECT_EQ(done.err, "") << example.line;
     }
   }
+}
+
+TEST(Quickstart, HoldsTheJobsThatTheDemoReports) {
+  const auto config = load_run_config(SWITCHYARD_SOURCE_DIR "/config/quickstart.yaml");
+  ASSERT_TRUE(config) << config.error().text();
+  std::vector<std::string> names;
+  for (const Job &job : config->jobs) {
+    names.push_back(job.name);
+    EXPECT_EQ(job.compare, std::vector<std::string>{"reference"}) << job.name;
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"photo-colours", "weights-mlx4", "weights-ternary",
+                                             "text-attention"}));
 }
 
 }  // namespace

@@ -158,6 +158,13 @@ TEST_F(Cli, UnknownBackendListsTheKnownOnes) {
   expect_error({"bench", "kmeans", "n=10,d=2,k=2", "--backend", "nosuch"}, 4, "backend", "nosuch");
 }
 
+TEST_F(Cli, WhatThisVersionDoesNotOfferIsSaid) {
+  array("points.npy", {10, 2});
+  expect_error({"kmeans", "points.npy", "-k", "2", "--init", "k-means||"}, 4, "unsupported",
+               "k-means||");
+  expect_error({"kmeans", "points.npy", "-k", "2", "--int8"}, 4, "unsupported", "int8");
+}
+
 TEST_F(Cli, BadEnvironmentIsUsage) {
   expect_error({"info"}, 2, "usage", "SWITCHYARD_ISA", {{"SWITCHYARD_ISA", "avx3"}});
 }

@@ -40,10 +40,10 @@ Status check(const Arguments &a, const Common &common) {
   if (a.n_init < 1) return bad(fmt::format("--n-init {}: at least 1", a.n_init));
   if (a.max_iter < 1) return bad(fmt::format("--max-iter {}: at least 1", a.max_iter));
   if (!(a.tol >= 0)) return bad(fmt::format("--tol {}: it must not be negative", a.tol));
-  constexpr std::array<std::string_view, 2> methods{"k-means++", "random"};
+  constexpr std::array<std::string_view, 3> methods{"k-means++", "k-means||", "random"};
   if (!init_is_file(a.init) && std::ranges::find(methods, a.init) == methods.end())
     return bad(
-        fmt::format("unknown --init '{}'{}; known: k-means++, random, or a FILE.npy of "
+        fmt::format("unknown --init '{}'{}; known: k-means++, k-means||, random, or a FILE.npy of "
                     "centroids",
                     a.init, did_you_mean(a.init, methods)));
   if (init_is_file(a.init) && a.n_init > 1)
