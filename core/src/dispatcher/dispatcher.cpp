@@ -242,10 +242,16 @@ Choice *Dispatcher::pick(Decision &d, const sy_call &call, std::string &reason) 
   const bool needs_all =
       options_.policy == Policy::benchmark || options_.policy == Policy::thresholds;
   const bool must_wait = needs_all || !pinned_backend(options_, all_ops()[d.op]->id()).empty();
-  // Only the first call waits, for the best prior; when that fails, for the next one.
-  const std::uint32_t patience = must_wait                 ? kPatienceMs
-                                 : d.waited.exchange(true) ? 0
-                                                           : options_.gate_timeout_ms;
+  // Only the first call waits, for the best prior; when that fails, for the next one. It waits
+  // longer where the reference, which would answer instead, is expected to take longer still.
+  std::uint64_t patience_ms = options_.gate_timeout_ms;
+  for (const auto &c : d.choices)
+    if (c->candidate->reference) patience_ms = std::max(patience_ms, c->prior_ns / 1'000'000);
+  const auto patience =
+      must_wait ? kPatienceMs
+      : d.waited.exchange(true)
+          ? 0
+          : static_cast<std::uint32_t>(std::min<std::uint64_t>(patience_ms, kPatienceMs));
   for (const auto &c : d.choices) {
     if (!c->supported() || c->failed.load(std::memory_order_relaxed)) continue;
     const bool in_time = verdicts_.wait(*c->verdict, patience);
