@@ -135,8 +135,8 @@ TEST(Validate, RefusesWhatIsWrong) {
     EXPECT_NE(message.find(words), std::string::npos) << "got: " << message;
   };
   refused([](Call &c) { c.in.strides[1] = 2; }, "contiguous");
-  refused([](Call &c) { c.in.strides[0] = 65; }, "its memory has");
-  refused([](Call &c) { c.in.strides[0] = -64; }, "its memory has");
+  refused([](Call &c) { c.in.strides[0] = 65; }, "reaches outside");
+  refused([](Call &c) { c.in.strides[0] = -64; }, "reaches outside");
   refused([](Call &c) { c.in.strides[0] = INT64_MAX; }, "too large");
   refused([](Call &c) { c.in.byte_offset = 2, c.in.shape[0] = 3; }, "not aligned");
   refused([](Call &c) { c.in.shape[0] = -4; }, "shape");

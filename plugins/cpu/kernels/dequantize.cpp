@@ -128,12 +128,12 @@ constexpr Types types(sy_quant_format format, float f32, float f16, float bf16) 
           {format, SY_TYPE_FLOAT, 16, f16},
           {format, SY_TYPE_BFLOAT, 16, bf16}};
 }
-constexpr Types kQ4_0 = types(SY_QUANT_Q4_0, 30, 15, 10);
-constexpr Types kQ8_0 = types(SY_QUANT_Q8_0, 30, 15, 10);
-constexpr Types kTQ2_0 = types(SY_QUANT_TQ2_0, 30, 15, 10);
-constexpr Types kAffine4 = types(SY_QUANT_MLX_AFFINE4, 30, 12, 8);
-constexpr Types kAffine8 = types(SY_QUANT_MLX_AFFINE8, 30, 12, 8);
-constexpr Types kTernary = types(SY_QUANT_TERNARY, 30, 15, 10);
+constexpr Types kQ4_0 = types(SY_QUANT_Q4_0, 70, 25, 14);
+constexpr Types kQ8_0 = types(SY_QUANT_Q8_0, 85, 30, 16);
+constexpr Types kTQ2_0 = types(SY_QUANT_TQ2_0, 50, 25, 14);
+constexpr Types kAffine4 = types(SY_QUANT_MLX_AFFINE4, 45, 11, 7);
+constexpr Types kAffine8 = types(SY_QUANT_MLX_AFFINE8, 65, 12, 7);
+constexpr Types kTernary = types(SY_QUANT_TERNARY, 90, 30, 16);
 
 constexpr KernelDef kKernels[] = {
     kernel("dequantize.q4_0_f32.block", &kQ4_0.f32, dequantize_blocks<DecodeQ4_0, float>),

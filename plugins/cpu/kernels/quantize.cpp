@@ -46,12 +46,12 @@ constexpr Types types(sy_quant_format format, float f32, float f16, float bf16) 
           {format, SY_TYPE_FLOAT, 16, f16},
           {format, SY_TYPE_BFLOAT, 16, bf16}};
 }
-constexpr Types kQ4_0 = types(SY_QUANT_Q4_0, 14, 6, 7);
-constexpr Types kQ8_0 = types(SY_QUANT_Q8_0, 18, 8, 9);
-constexpr Types kTQ2_0 = types(SY_QUANT_TQ2_0, 20, 10, 11);
-constexpr Types kAffine4 = types(SY_QUANT_MLX_AFFINE4, 13, 6, 7);
-constexpr Types kAffine8 = types(SY_QUANT_MLX_AFFINE8, 13, 6, 7);
-constexpr Types kTernary = types(SY_QUANT_TERNARY, 14, 6, 7);
+constexpr Types kQ4_0 = types(SY_QUANT_Q4_0, 15, 6.5f, 6.5f);
+constexpr Types kQ8_0 = types(SY_QUANT_Q8_0, 18, 7.5f, 7.5f);
+constexpr Types kTQ2_0 = types(SY_QUANT_TQ2_0, 33, 13, 13);
+constexpr Types kAffine4 = types(SY_QUANT_MLX_AFFINE4, 12.5f, 5.5f, 5.5f);
+constexpr Types kAffine8 = types(SY_QUANT_MLX_AFFINE8, 14, 6.5f, 6.5f);
+constexpr Types kTernary = types(SY_QUANT_TERNARY, 29, 10, 10);
 
 constexpr KernelDef kKernels[] = {
     kernel("quantize.f32_q4_0.block", &kQ4_0.f32, quantize_blocks<Q4_0, float>),
