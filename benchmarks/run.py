@@ -86,7 +86,7 @@ def dispatch(options: argparse.Namespace) -> tuple[dict, bool]:
     for name, times in runs.items():
         low, median = summary(times)
         figures[name] = {"min_ns": low, "median_ns": median}
-        line = f"  {name:<22} min {low:8.1f} ns   median {median:8.1f} ns"
+        line = f"  {name:<24} min {low:8.1f} ns   median {median:8.1f} ns"
         if name != "direct":
             figures[name]["over_direct_ns"] = median - direct_median
             line += f"   over the kernel: {median - direct_median:.1f} ns by medians,"

@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <switchyard/engine.hpp>
@@ -204,6 +205,15 @@ TEST(Allocation, ADecidedAdaptiveCallIsFree) {
   Engine engine(options());
   QuantizeCall call(64);
   expect_free([&] { return engine.run(SY_OP_QUANTIZE, call.call()); });
+}
+
+TEST(Allocation, SoAreMoreCallsThanAThreadRemembers) {
+  Engine engine(options());
+  std::vector<std::unique_ptr<QuantizeCall>> calls;
+  for (std::int64_t rows = 1; rows <= 8; ++rows)
+    calls.push_back(std::make_unique<QuantizeCall>(32 * rows));
+  std::size_t next = 0;
+  expect_free([&] { return engine.run(SY_OP_QUANTIZE, calls[++next & 7]->call()); });
 }
 
 TEST(Allocation, ADecidedAttentionCallIsFree) {
