@@ -151,19 +151,30 @@ HWY_INLINE void codes64(const T *x, VF threshold, uint8_t *out) {
 #endif
 }
 
+/// Fewer than 64 codes.
+template <class T>
+HWY_INLINE void codes_some(const T *x, int64_t n, VF threshold, uint8_t *out) {
+  float padded[64] = {};
+  uint8_t bytes[64];
+  gather_f32(x, n, false, padded);
+  codes64(padded, threshold, bytes);
+  memcpy(out, bytes, static_cast<size_t>(n));
+}
+
 template <class T>
 HWY_INLINE void ternary_codes(const T *x, int64_t n, float m, int8_t *codes) {
   const VF threshold = hn::Set(DF(), code_threshold(m));
   auto *out = reinterpret_cast<uint8_t *>(codes);
   int64_t i = 0;
-  for (; i + 64 <= n; i += 64) codes64(x + i, threshold, out + i);
-  if (i < n) {
-    float rest[64] = {};
-    uint8_t bytes[64];
-    gather_f32(x + i, n - i, false, rest);
-    codes64(rest, threshold, bytes);
-    memcpy(out + i, bytes, static_cast<size_t>(n - i));
+  if (n >= 4096) {  // loads that straddle cache lines cost more than a short start
+    const auto past = reinterpret_cast<uintptr_t>(x) % 64;
+    if (past != 0) {
+      i = static_cast<int64_t>((64 - past) / sizeof(T));
+      codes_some(x, i, threshold, out);
+    }
   }
+  for (; i + 64 <= n; i += 64) codes64(x + i, threshold, out + i);
+  if (i < n) codes_some(x + i, n - i, threshold, out + i);
 }
 
 /// Where one scale's values lie within the whole call.
