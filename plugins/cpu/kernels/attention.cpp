@@ -62,28 +62,28 @@ double visible_pairs(const Call &c) {
   return (per_row < most ? per_row : most) * static_cast<double>(c.batch * c.hkv);
 }
 
-constexpr double kFlopsPerNs = kLanes >= 16 ? 80 : 45;  ///< of one thread in prefill tiles
+constexpr double kPrefillFlops = kLanes >= 16 ? 85 : 60;  ///< per ns, of one thread
+constexpr double kDecodeFlops = kPrefillFlops * 0.75;     ///< horizontal sums, shorter loops
+constexpr double kBytesPerNs = 16;                        ///< keys and values from memory, once
 
-uint64_t time_of(const Context &ctx, const sy_call &call, double flops, double per_ns,
-                 uint64_t tasks) {
+uint64_t time_of(const Context &ctx, const sy_call &call, const Call &c, double rows,
+                 double flops_per_ns, uint64_t tasks) {
   const uint32_t workers = worker_count(ctx, call, tasks);
-  return static_cast<uint64_t>(2000.0 + (workers > 1 ? 5000.0 : 0.0) + flops / per_ns / workers);
+  const double values = visible_pairs(c) * static_cast<double>(c.dk + c.dv);
+  const double ns = values * (2 * rows / flops_per_ns + c.q->dtype.bits / 8 / kBytesPerNs);
+  return static_cast<uint64_t>(2000.0 + (workers > 1 ? 5000.0 : 0.0) + ns / workers);
 }
 
 uint64_t estimate_prefill(const KernelDef &, const Context &ctx, const sy_call &call) {
   const Call c = unpack(call);
   const auto rows = static_cast<double>(round_up64(c.rows, kLanes));
-  const double flops = 2.0 * visible_pairs(c) * rows * static_cast<double>(c.dk + c.dv);
-  return time_of(ctx, call, flops, kFlopsPerNs, make_plan(c).tasks);
+  return time_of(ctx, call, c, rows, kPrefillFlops, make_plan(c).tasks);
 }
 
 uint64_t estimate_decode(const KernelDef &, const Context &ctx, const sy_call &call) {
   const Call c = unpack(call);
-  const auto width = static_cast<double>(c.dk + c.dv);
-  const double flops = 2.0 * visible_pairs(c) * static_cast<double>(c.rows) * width;
-  const double bytes = visible_pairs(c) * width * (c.q->dtype.bits / 8);
-  const double per_ns = kFlopsPerNs / 2;  // horizontal sums, fewer values in registers
-  return time_of(ctx, call, flops + bytes * (per_ns / 16), per_ns, make_decode_plan(c).tasks);
+  return time_of(ctx, call, c, static_cast<double>(c.rows), kDecodeFlops,
+                 make_decode_plan(c).tasks);
 }
 
 using Run = int32_t (*)(const KernelDef &, const Context &, const sy_call &, sy_error *);

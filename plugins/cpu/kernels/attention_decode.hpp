@@ -12,12 +12,14 @@ namespace attention {
 
 inline constexpr int64_t kMaxDecodeRows = 64;
 inline constexpr int64_t kLeastChunk = 256;
+inline constexpr int64_t kCachedBytes = 1 << 20;
 inline constexpr int64_t kDecodeTasks = 128;  ///< wanted, where keys allow
 
 struct DecodePlan {
   int64_t splits;
   uint64_t tasks;
   bool copy_k, copy_v;  ///< the last dimension is not contiguous
+  bool prefetch;        ///< too many values for a core's own caches
 };
 
 inline DecodePlan make_decode_plan(const Call &c) {
@@ -28,6 +30,8 @@ inline DecodePlan make_decode_plan(const Call &c) {
   plan.tasks = c.rows > 0 ? static_cast<uint64_t>(groups * plan.splits) : 0;
   plan.copy_k = c.dk > 1 && c.k->strides[3] != 1;
   plan.copy_v = c.dv > 1 && c.v->strides[3] != 1;
+  const int64_t bytes = groups * c.lkv * (c.dk + c.dv) * (c.q->dtype.bits / 8);
+  plan.prefetch = !plan.copy_v && bytes > kCachedBytes;
   return plan;
 }
 
@@ -126,6 +130,9 @@ class Decode {
     block.count = count;
     block.k = element<const T>(*c_.k, b, head, first);
     block.k_stride = c_.k->strides[2];
+    block.v = element<const T>(*c_.v, b, head, first);
+    block.v_stride = c_.v->strides[2];
+    block.prefetch = plan_.prefetch;
     if (plan_.copy_k) {
       gather(block.k, block.k_stride, c_.k->strides[3], count, c_.dk, static_cast<T *>(s.k));
       block.k = static_cast<const T *>(s.k);
@@ -138,8 +145,6 @@ class Decode {
       adjust_row(c_, b, h, i, keys, first, count, s.rows.bias, scores);
       s.rows.alpha[r] = softmax_row(scores, count, results + r * result_floats(c_));
     }
-    block.v = element<const T>(*c_.v, b, head, first);
-    block.v_stride = c_.v->strides[2];
     if (plan_.copy_v) {
       gather(block.v, block.v_stride, c_.v->strides[3], count, c_.dv, static_cast<T *>(s.v));
       block.v = static_cast<const T *>(s.v);

@@ -31,6 +31,7 @@ template <class T>
 struct Keys {
   const T *k, *v;
   int64_t k_stride, v_stride, first, count;
+  bool prefetch;  ///< the values are worth asking for ahead
 };
 
 /// n < kLanes elements, zeros behind them; nothing else is read.
@@ -100,6 +101,13 @@ HWY_INLINE void score_quad(const float *q, int64_t q_stride, const T *const *key
         s + r * kBlockKeys);
 }
 
+/// Asks for the lines of a row of n elements.
+template <class T>
+HWY_INLINE void prefetch_row(const T *row, int64_t n) {
+  for (int64_t e = 0; e < n; e += 64 / static_cast<int64_t>(sizeof(T)))
+    __builtin_prefetch(row + e, 0, 2);
+}
+
 /// s[row][j] for all rows and the block's keys; up to 3 more scores than keys are written.
 template <class T>
 inline void score_rows(const Call &c, const Rows &rows, const Keys<T> &block) {
@@ -107,6 +115,9 @@ inline void score_rows(const Call &c, const Rows &rows, const Keys<T> &block) {
     const T *keys[4];
     for (int64_t a = 0; a < 4; ++a)
       keys[a] = block.k + min64(j + a, block.count - 1) * block.k_stride;
+    // Values are needed right after: their way from memory overlaps with the scores.
+    for (int64_t a = j; block.prefetch && a < min64(j + 4, block.count); ++a)
+      prefetch_row(block.v + a * block.v_stride, c.dv);
     int64_t r = 0;
     const auto rows_of = [&](auto nr) HWY_ATTR {
       constexpr int kCount = decltype(nr)::kValue;
