@@ -8,8 +8,6 @@ namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace quant {
 
-using DI = hn::RebindToSigned<DF>;
-
 /// kLanes bytes as u32.
 HWY_INLINE VU load_bytes(const uint8_t *p) {
   return hn::PromoteTo(DU(), hn::LoadU(hn::Rebind<uint8_t, DU>(), p));

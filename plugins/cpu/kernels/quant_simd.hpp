@@ -20,6 +20,7 @@ using hwy::float16_t;
 
 using DF = hn::ScalableTag<float>;
 using DU = hn::RebindToUnsigned<DF>;
+using DI = hn::RebindToSigned<DF>;
 using VF = hn::Vec<DF>;
 using VU = hn::Vec<DU>;
 inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(DF()));  ///< floats in a vector

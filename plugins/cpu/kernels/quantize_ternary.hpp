@@ -113,68 +113,102 @@ HWY_INLINE float scale_of(double sum, int64_t n) {
   return mean > 1e-5f ? mean : 1e-5f;
 }
 
-/// The least x whose code is 1. Rounding x / m half to even and clamping to -1..1 leaves the sign
-/// of x where the rounded product x * (1 / m) exceeds one half, so a comparison replaces the
-/// product.
-inline float code_threshold(float m) {
-  const float inv = 1.0f / m;
-  uint32_t x = bits_of(0.5f / inv);  // neighbouring magnitudes have neighbouring bits
-  while (float_of(x) * inv > 0.5f) --x;
-  while (!(float_of(x) * inv > 0.5f)) ++x;
-  return float_of(x);
+/// What turns values into codes: t = clamp(even(x * inv), -1, 1).
+struct CodeRule {
+  float inv;
+  /// Every product is finite and fits 32 bits: no magnitude exceeds the sum of all, so none exceeds
+  /// their number times the mean.
+  bool small;
+};
+
+inline CodeRule code_rule(float m, int64_t values, bool saturate) {
+  return {1.0f / m, !saturate && values < int64_t{1} << 30};
 }
 
-/// 64 codes. Comparisons with NaN fail, which gives 0.
+inline constexpr int kCodes = 4 * kLanes;  ///< codes that fill a register
+
+/// kCodes codes of any products: the sign where the magnitude exceeds one half, 0 for NaN.
 template <class T>
-HWY_INLINE void codes64(const T *x, VF threshold, uint8_t *out) {
-  const VF minus = hn::Neg(threshold);
-#if HWY_TARGET <= HWY_AVX3
-  __mmask16 up[4], down[4];
-  for (int i = 0; i < 4; ++i) {
-    const VF v = load_f32(x + i * kLanes);
-    up[i] = hn::Ge(v, threshold).raw;
-    down[i] = hn::Le(v, minus).raw;
-  }
-  const auto join = [](const __mmask16 *m) HWY_ATTR {
-    return _mm512_movm_epi8(
-        _mm512_kunpackd(_mm512_kunpackw(m[3], m[2]), _mm512_kunpackw(m[1], m[0])));
-  };
-  _mm512_storeu_si512(out, _mm512_sub_epi8(join(down), join(up)));
-#else
+HWY_INLINE void compare_codes(const T *x, VF inv, uint8_t *out) {
   const DF df;
-  for (int i = 0; i < 64; i += kLanes) {
-    const VF v = load_f32(x + i);
-    const VU up = hn::BitCast(DU(), hn::VecFromMask(df, hn::Ge(v, threshold)));
-    const VU down = hn::BitCast(DU(), hn::VecFromMask(df, hn::Le(v, minus)));
+  for (int i = 0; i < kCodes; i += kLanes) {
+    const VF v = hn::Mul(load_f32(x + i), inv);
+    const VU up = hn::BitCast(DU(), hn::VecFromMask(df, hn::Gt(v, hn::Set(df, 0.5f))));
+    const VU down = hn::BitCast(DU(), hn::VecFromMask(df, hn::Lt(v, hn::Set(df, -0.5f))));
     store_bytes(hn::Sub(down, up), out + i);
   }
+}
+
+/// Narrowing works within 16 bytes: of the result, 32-bit lane 4b + k holds four codes of vector k,
+/// part b. This puts them in order.
+struct LaneOrder {
+  int32_t lanes[kLanes];
+};
+constexpr LaneOrder order_of_narrowed() {
+  LaneOrder order{};
+  constexpr int kParts = kLanes / 4;
+  for (int k = 0; k < 4; ++k)
+    for (int b = 0; b < kParts; ++b) order.lanes[k * kParts + b] = 4 * b + k;
+  return order;
+}
+alignas(64) inline constexpr LaneOrder kNarrowed = order_of_narrowed();
+
+/// kCodes codes of small products: integers that saturate as they are narrowed.
+template <class T>
+HWY_INLINE void narrow_codes(const T *x, VF inv, uint8_t *out) {
+#if HWY_ARCH_X86
+  const hn::Repartition<int16_t, DF> d16;
+  const hn::Repartition<int8_t, DF> d8;
+  const auto rounded = [&](int i) HWY_ATTR {
+    const VF v = hn::Mul(load_f32(x + i * kLanes), inv);
+#if HWY_TARGET <= HWY_AVX3
+    return hn::Vec<DI>{_mm512_cvtps_epi32(v.raw)};
+#else
+    return hn::Vec<DI>{_mm256_cvtps_epi32(v.raw)};
+#endif
+  };
+  const auto low = hn::ReorderDemote2To(d16, rounded(0), rounded(1));
+  const auto high = hn::ReorderDemote2To(d16, rounded(2), rounded(3));
+#if HWY_TARGET <= HWY_AVX3
+  hn::Vec<decltype(d8)> codes{_mm512_packs_epi16(low.raw, high.raw)};
+#else
+  hn::Vec<decltype(d8)> codes{_mm256_packs_epi16(low.raw, high.raw)};
+#endif
+  codes = hn::Min(hn::Max(codes, hn::Set(d8, -1)), hn::Set(d8, 1));
+  const auto order = hn::SetTableIndices(DI(), kNarrowed.lanes);
+  const auto lanes = hn::TableLookupLanes(hn::BitCast(DI(), codes), order);
+  hn::StoreU(hn::BitCast(hn::Repartition<uint8_t, DF>(), lanes), hn::Repartition<uint8_t, DF>(),
+             out);
+#else
+  compare_codes(x, inv, out);
 #endif
 }
 
-/// Fewer than 64 codes.
+/// Fewer than kCodes codes.
 template <class T>
-HWY_INLINE void codes_some(const T *x, int64_t n, VF threshold, uint8_t *out) {
-  float padded[64] = {};
-  uint8_t bytes[64];
+HWY_INLINE void few_codes(const T *x, int64_t n, VF inv, uint8_t *out) {
+  float padded[kCodes] = {};
+  uint8_t bytes[kCodes];
   gather_f32(x, n, false, padded);
-  codes64(padded, threshold, bytes);
+  compare_codes(padded, inv, bytes);
   memcpy(out, bytes, static_cast<size_t>(n));
 }
 
 template <class T>
-HWY_INLINE void ternary_codes(const T *x, int64_t n, float m, int8_t *codes) {
-  const VF threshold = hn::Set(DF(), code_threshold(m));
+HWY_INLINE void ternary_codes(const T *x, int64_t n, CodeRule rule, int8_t *codes) {
+  const VF inv = hn::Set(DF(), rule.inv);
   auto *out = reinterpret_cast<uint8_t *>(codes);
   int64_t i = 0;
-  if (n >= 4096) {  // loads that straddle cache lines cost more than a short start
-    const auto past = reinterpret_cast<uintptr_t>(x) % 64;
-    if (past != 0) {
-      i = static_cast<int64_t>((64 - past) / sizeof(T));
-      codes_some(x, i, threshold, out);
-    }
+  const auto past = reinterpret_cast<uintptr_t>(x) % 64;
+  if (n >= 4096 && past != 0) {  // loads that straddle cache lines cost more than a short start
+    i = static_cast<int64_t>((64 - past) / sizeof(T));
+    few_codes(x, i, inv, out);
   }
-  for (; i + 64 <= n; i += 64) codes64(x + i, threshold, out + i);
-  if (i < n) codes_some(x + i, n - i, threshold, out + i);
+  if (rule.small)
+    for (; i + kCodes <= n; i += kCodes) narrow_codes(x + i, inv, out + i);
+  else
+    for (; i + kCodes <= n; i += kCodes) compare_codes(x + i, inv, out + i);
+  if (i < n) few_codes(x + i, n - i, inv, out + i);
 }
 
 /// Where one scale's values lie within the whole call.
@@ -216,13 +250,14 @@ bool ternary_tensor(const Context &ctx, const sy_call &call, const Rows &rows, b
   const float m = scale_of(sum.total(), n);
   *scale = m;
   const bool stream = static_cast<uint64_t>(n) > kStreamBytes;
+  const CodeRule rule = code_rule(m, n, saturate);
   auto code_piece = [&](int64_t u0, int64_t u1) {
     // From the end: what the sums read last is still in the cache.
     const int64_t begin = n - u1, end = n - u0;
     for_runs<const T>(rows, 1, begin, end, [&](const T *p, int64_t u, int64_t count) {
       write_units<4096>(reinterpret_cast<uint8_t *>(codes), stream, 1, u, count,
                         [&](int64_t at, int64_t k, uint8_t *to) {
-                          ternary_codes(p + at, k, m, reinterpret_cast<int8_t *>(to));
+                          ternary_codes(p + at, k, rule, reinterpret_cast<int8_t *>(to));
                           return true;
                         });
       return true;
@@ -258,7 +293,7 @@ bool ternary_units(const Context &ctx, const sy_call &call, const Rows &rows, in
           sum.add(s);
         }
         scales[u + k] = scale_of(sum.total(), unit);
-        ternary_codes(x, unit, scales[u + k], codes + (u + k) * unit);
+        ternary_codes(x, unit, code_rule(scales[u + k], unit, saturate), codes + (u + k) * unit);
       }
       return true;
     });
