@@ -13,10 +13,12 @@
  * Position offset o = Lkv - Lq for SY_CAUSAL_BOTTOM_RIGHT and for windows without
  * a causal rule, 0 for SY_CAUSAL_TOP_LEFT. Visible(i, j): causal: j <= i + o; window:
  * i + o - left <= j <= i + o + right (a negative bound = unlimited); bool mask: true.
- * With top-left causality the window uses o = 0 too.
+ * With top-left causality the window uses o = 0 too. With kv_lengths, Lkv means the
+ * sequence's own length here. An additive mask of -inf hides a key just as false does.
  *
- * A row that sees nothing, or Lkv = 0: output 0, lse -inf (with a sink: the sink).
- * A NaN or +Inf visible score gives a NaN row; masked keys never leak NaN from k.
+ * A row that sees nothing (or only scores of -inf), or Lkv = 0: output 0, lse -inf
+ * (with a sink: the sink). A NaN or +Inf visible score gives a NaN row, its lse too;
+ * masked keys never leak NaN from k.
  * Arithmetic in f32 or wider; probabilities may be rounded to 16 bits only for
  * 16-bit inputs. docs/attention.md states the error bounds.
  *
