@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// Sizes of one octave share the problems they are verified on, so that verdicts are found again for
-/// every size in between: the octave's power of two, and an odd number inside it for the tails.
+/// Sizes of one octave share the problems they are verified on, so that verdicts are found again
+/// for every size in between: the octave's power of two, and an odd number inside it for the tails.
 
 #include <bit>
 #include <cstdint>
