@@ -53,6 +53,16 @@ TEST(Shape, RefusesWhatItCannotRead) {
       << only.error().message;
 }
 
+TEST(TensorView, NegativeStridesStartBeforeTheFirstElement) {
+  float data[6] = {0, 1, 2, 3, 4, 5};
+  const std::array<std::int64_t, 1> shape{3}, strides{-2};
+  const TensorView view(data + 5, dtypes::f32, shape, strides);
+  EXPECT_EQ(view.data<float>(), data + 5);
+  EXPECT_EQ(view.raw().handle, data + 1);
+  EXPECT_EQ(view.raw().byte_offset, 16u);
+  EXPECT_EQ(view.raw().byte_size, 20u);
+}
+
 TEST(Samples, MedianAndIntervalOfKnownValues) {
   Samples s;
   for (std::uint64_t v : {5u, 1u, 9u, 3u, 7u}) s.add(v);

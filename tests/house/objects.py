@@ -19,7 +19,7 @@ class Object:
         # -mtune and -mprefer-vector-width choose among instructions, they add none.
         self.isa = tuple(sorted(
             w for w in words
-            if w.startswith("-m") and not w.startswith(("-mtune", "-mprefer-vector-width"))
+            if w.startswith("-m") and not w.startswith(("-mtune", "-mprefer-vector-width", "-mtls-dialect"))
         ))
         self.sanitized = any(w.startswith("-fsanitize") for w in words)
 

@@ -73,16 +73,7 @@ TensorView make_view(void *data, DType dtype, std::span<const std::int64_t> shap
   // Producers give empty arrays whatever strides they like.
   if (std::find(shape.begin(), shape.end(), 0) != shape.end())
     return TensorView(data, dtype, shape);
-  std::int64_t below = 0;  // bytes before the first element that reversed dimensions reach
-  for (std::size_t i = 0; i < shape.size(); ++i)
-    if (strides[i] < 0)
-      below -= (shape[i] - 1) * strides[i] * static_cast<std::int64_t>(size_of(dtype));
-  TensorView view(data, dtype, shape, strides);
-  sy_tensor &raw = view.raw();
-  raw.handle = static_cast<std::byte *>(data) - below;
-  raw.byte_offset += static_cast<std::uint64_t>(below);
-  raw.byte_size += static_cast<std::uint64_t>(below);
-  return view;
+  return TensorView(data, dtype, shape, strides);
 }
 
 [[noreturn]] void refuse(nb::handle object, const char *name, Access access) {

@@ -50,16 +50,22 @@ void fill_contiguous(sy_tensor &t) noexcept {
   }
 }
 
-void set_byte_size(sy_tensor &t) noexcept {
-  std::int64_t last = 0;
+/// Sets the memory's extent from a handle that points at the first element: with negative strides
+/// the memory begins before it.
+void set_extent(sy_tensor &t) noexcept {
+  std::int64_t low = 0, high = 0;
   for (int i = 0; i < t.rank; ++i) {
     if (t.shape[i] == 0) {
-      t.byte_size = t.byte_offset;
+      t.byte_offset = t.byte_size = 0;
       return;
     }
-    if (t.strides[i] > 0) last += (t.shape[i] - 1) * t.strides[i];
+    const std::int64_t reach = (t.shape[i] - 1) * t.strides[i];
+    (reach < 0 ? low : high) += reach;
   }
-  t.byte_size = t.byte_offset + static_cast<std::uint64_t>(last + 1) * size_of(t.dtype);
+  const auto unit = static_cast<std::int64_t>(size_of(t.dtype));
+  if (t.handle != nullptr) t.handle = static_cast<std::byte *>(t.handle) + low * unit;
+  t.byte_offset = static_cast<std::uint64_t>(-low * unit);
+  t.byte_size = static_cast<std::uint64_t>((high - low + 1) * unit);
 }
 
 Result<Tensor> allocate(DType dtype, std::span<const std::int64_t> shape,
@@ -122,7 +128,7 @@ TensorView::TensorView(void *data, DType dtype, std::span<const std::int64_t> sh
   t_.rank = static_cast<std::int32_t>(std::min<std::size_t>(shape.size(), SY_MAX_RANK));
   std::copy_n(shape.begin(), t_.rank, t_.shape);
   fill_contiguous(t_);
-  set_byte_size(t_);
+  set_extent(t_);
 }
 
 TensorView::TensorView(const void *data, DType dtype, std::span<const std::int64_t> shape) noexcept
@@ -134,7 +140,8 @@ TensorView::TensorView(void *data, DType dtype, std::span<const std::int64_t> sh
                        std::span<const std::int64_t> strides) noexcept
     : TensorView(data, dtype, shape) {
   std::copy_n(strides.begin(), std::min<std::size_t>(strides.size(), t_.rank), t_.strides);
-  set_byte_size(t_);
+  t_.handle = data;
+  set_extent(t_);
 }
 
 std::int64_t TensorView::elements() const noexcept {

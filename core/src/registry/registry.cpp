@@ -9,6 +9,7 @@
 #include "host/host.hpp"
 #include "host/log.hpp"
 #include "machine/machine.hpp"
+#include "worker/client.hpp"
 #include "worker/protocol.hpp"
 
 namespace switchyard {
@@ -56,6 +57,7 @@ Status admit(const PluginFile &file, const Options &options, VerdictStore &verdi
 
 Result<std::unique_ptr<Registry>> Registry::load(const Options &options, VerdictStore &verdicts,
                                                  std::uint32_t threads) {
+  copy_environment_for_workers();
   auto registry = std::make_unique<Registry>();
   registry->by_op_.resize(all_ops().size());
   const sy_host *host = make_host(host_settings(options, threads));

@@ -62,7 +62,26 @@ bool collect(int pipe, int pidfd, std::uint64_t deadline_ns, std::string &output
   return true;
 }
 
+/// The environment as it was when the first engine was made: gates run on a thread of their own,
+/// and the host may change the real one meanwhile.
+struct Environment {
+  Environment() {
+    for (char **e = environ; e != nullptr && *e != nullptr; ++e) texts.emplace_back(*e);
+    for (std::string &t : texts) pointers.push_back(t.data());
+    pointers.push_back(nullptr);
+  }
+  std::vector<std::string> texts;
+  std::vector<char *> pointers;
+};
+
+Environment &environment() {
+  static auto *copy = new Environment;
+  return *copy;
+}
+
 }  // namespace
+
+void copy_environment_for_workers() { (void)environment(); }
 
 Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms) {
   const auto program = find_worker();
@@ -95,8 +114,8 @@ Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uin
   posix_spawnattr_setflags(&attributes,
                            POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   pid_t pid = -1;
-  const int error =
-      posix_spawn(&pid, program->c_str(), &actions, &attributes, argv.data(), environ);
+  const int error = posix_spawn(&pid, program->c_str(), &actions, &attributes, argv.data(),
+                                environment().pointers.data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0)

@@ -15,6 +15,10 @@ struct WorkerRun {
   bool illegal_instruction = false;
 };
 
+/// Workers get the environment as it is at the first call of this. Call it on the host's own thread
+/// before any worker runs.
+void copy_environment_for_workers();
+
 /// Spawns the worker in its own process group with `arguments`, and ends and reaps the whole group
 /// at the deadline. Fails only when there is no worker or it cannot be started. [any-thread]
 Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms);

@@ -26,7 +26,7 @@ inline Plan make_plan(const Call &c) {
   plan.convert = c.q->dtype.bits != 32 || (c.dk > 1 && c.k->strides[3] != 1) ||
                  (c.dv > 1 && c.v->strides[3] != 1);
   plan.panels = ceil_div64(c.rows, kPanelRows);
-  plan.per_task = plan.convert && plan.panels > 1 ? kMaxPanels : 1;
+  plan.per_task = min64(plan.panels, kMaxPanels) > 0 ? min64(plan.panels, kMaxPanels) : 1;
   plan.blocks = ceil_div64(plan.panels, plan.per_task);
   const int64_t groups = c.batch * c.hkv, base = groups * plan.blocks;
   const int64_t keys = most_keys(c, ceil_div64(kPanelRows * plan.per_task, max64(c.group, 1)));
