@@ -20,6 +20,8 @@ inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div64(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up64(int64_t a, int64_t b) { return ceil_div64(a, b) * b; }
 
+inline constexpr int64_t kCachedBytes = 1 << 20;  ///< what a core's own cache holds, about
+
 struct Call {
   const sy_tensor *q, *k, *v, *mask, *sinks, *alibi, *lengths, *o, *lse;
   int64_t batch, hq, hkv, lq, lkv, dk, dv;

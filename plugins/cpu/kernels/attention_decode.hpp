@@ -12,7 +12,6 @@ namespace attention {
 
 inline constexpr int64_t kMaxDecodeRows = 64;
 inline constexpr int64_t kLeastChunk = 256;
-inline constexpr int64_t kCachedBytes = 1 << 20;
 inline constexpr int64_t kDecodeTasks = 128;  ///< wanted, where keys allow
 
 struct DecodePlan {

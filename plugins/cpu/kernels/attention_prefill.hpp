@@ -10,7 +10,7 @@ namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace attention {
 
-inline constexpr int kMaxPanels = 2;      ///< panels that share converted keys
+inline constexpr int kMaxPanels = 4;      ///< panels that share tiles of keys
 inline constexpr int64_t kFewTasks = 64;  ///< below, keys are split so that threads have work
 inline constexpr int64_t kLeastSplit = 512;
 
@@ -26,7 +26,10 @@ inline Plan make_plan(const Call &c) {
   plan.convert = c.q->dtype.bits != 32 || (c.dk > 1 && c.k->strides[3] != 1) ||
                  (c.dv > 1 && c.v->strides[3] != 1);
   plan.panels = ceil_div64(c.rows, kPanelRows);
-  plan.per_task = min64(plan.panels, kMaxPanels) > 0 ? min64(plan.panels, kMaxPanels) : 1;
+  // A tile serves several panels where reading it is dear: when it has to be converted, and more so
+  // when the head's keys and values do not stay in a core's own cache.
+  const bool cached = c.lkv * (c.dk + c.dv) * 4 <= kCachedBytes;
+  plan.per_task = max64(1, min64(plan.panels, !cached ? kMaxPanels : plan.convert ? 2 : 1));
   plan.blocks = ceil_div64(plan.panels, plan.per_task);
   const int64_t groups = c.batch * c.hkv, base = groups * plan.blocks;
   const int64_t keys = most_keys(c, ceil_div64(kPanelRows * plan.per_task, max64(c.group, 1)));
