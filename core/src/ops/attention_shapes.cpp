@@ -83,6 +83,7 @@ std::vector<Shape> conformance_shapes() {
       "b=1,hq=32,hkv=1,lq=1,lkv=1100,d=64,lse=1",
       "b=1,hq=12,hkv=4,lq=5,lkv=1100,d=128,causal=bottom_right,lse=1",
       "b=1,hq=8,hkv=2,lq=1,lkv=1100,d=128,lse=1",
+      "b=1,hq=4,hkv=1,lq=30,lkv=1100,d=128,causal=bottom_right,lse=1",
       "b=1,hq=4,hkv=1,lq=6,lkv=1300,d=16,mask=additive,causal=bottom_right,lse=1",
   };
   std::vector<Shape> shapes;
