@@ -148,7 +148,8 @@ TEST_F(Cli, KmeansWritesLabelsAndCentroids) {
 TEST_F(Cli, EveryBackendGivesTheSameKmeans) {
   array("points.npy", {300, 3});
   Json first;
-  for (const Json &name : run_json({"info"})["backends"]) {
+  const Json info = run_json({"info"});
+  for (const Json &name : info["backends"]) {
     const std::string backend = name.get<std::string>();
     const Json doc = run_json({"kmeans", "points.npy", "-k", "7", "--backend", backend});
     EXPECT_EQ(doc["backend"], backend);

@@ -152,14 +152,17 @@ Counted count(int n, Run &&run) {
 }
 
 /// Runs until the key is decided: verification goes on beside the first calls, and exploring takes
-/// locks. False if that never ends.
+/// locks. Where locks are not counted, many batches in a row must be free of allocations: those of
+/// verification come in between. False if that never ends.
 template <class Run>
 bool settle(Run &&run) {
-  constexpr int kBatch = 1000, kBatches = 20000;
+  constexpr int kBatch = 1000, kBatches = 20000, kFreeInARow = 100;
+  int free_batches = 0;
   for (int i = 0; i < kBatches; ++i) {
     const Counted c = count(kBatch, run);
     if (c.status != SY_OK) return false;
-    if (SWITCHYARD_SANITIZED ? i >= 20 && c.allocations == 0 : c.locks == 0) return true;
+    free_batches = c.allocations == 0 ? free_batches + 1 : 0;
+    if (SWITCHYARD_SANITIZED ? free_batches == kFreeInARow : c.locks == 0) return true;
     std::this_thread::yield();
   }
   return false;
