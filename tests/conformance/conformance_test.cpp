@@ -5,6 +5,7 @@
 
 #include "facade/engine_impl.hpp"
 #include "support/engine_support.hpp"
+#include "verify/guard_pages.hpp"
 
 namespace switchyard {
 namespace {
@@ -31,6 +32,7 @@ std::vector<Case> cases() {
 class Conformance : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Conformance, EveryKernelAgreesWithTheReference) {
+  report_guard_faults(STDERR_FILENO);  // a kernel that strays ends this program with those words
   const auto [op, isa] = GetParam();
   Options options = testing::test_options();
   options.isa = isa;
@@ -48,7 +50,8 @@ TEST_P(Conformance, EveryKernelAgreesWithTheReference) {
       for (const std::uint32_t threads : {1u, 3u}) {
         // Only kernels with threads of their own can depend on the number.
         if (threads > 1 && (c->kernel->traits & SY_TRAIT_OWN_THREADS) == 0) continue;
-        const auto verdict = check_problem(*c, registry.reference(), *problem, threads);
+        const auto verdict =
+            check_problem(*c, registry.reference(), *problem, threads, Guards::pages);
         if (!verdict) continue;
         ++checks[c->backend];
         EXPECT_EQ(*verdict, "") << c->name << " on " << threads << " threads";

@@ -194,6 +194,8 @@ INSTANTIATE_TEST_SUITE_P(
     Fixtures, WrongPlugin,
     ::testing::Values(BadKernel{"wrong_numbers", "wrong on"}, BadKernel{"wrong_tails", "wrong on"},
                       BadKernel{"writes_past_end", "wrote outside output"},
+                      BadKernel{"reads_past_end", "read beyond the end of input 0"},
+                      BadKernel{"reads_before_start", "read 4 bytes before input 1"},
                       BadKernel{"changes_inputs", "modified its inputs"},
                       BadKernel{"nonfinite", "wrong on"}, BadKernel{"crash_in_run", "SIGSEGV"},
                       BadKernel{"throws_in_run", "SIGABRT"}, BadKernel{"hang_in_run", "hung"}),

@@ -17,6 +17,14 @@ bool intact(const unsigned char *p, std::size_t n) {
 
 }  // namespace
 
+std::vector<std::int64_t> TensorSpec::all_strides() const {
+  if (!strides.empty()) return strides;
+  std::vector<std::int64_t> out(shape.size(), 1);
+  for (std::size_t i = shape.size(); i-- > 1;)
+    out[i - 1] = out[i] * std::max<std::int64_t>(shape[i], 1);
+  return out;
+}
+
 Result<ProblemOutputs> ProblemOutputs::make(const Problem &problem) {
   ProblemOutputs out;
   for (const auto &spec : problem.outputs) {
@@ -26,12 +34,7 @@ Result<ProblemOutputs> ProblemOutputs::make(const Problem &problem) {
       continue;
     }
     // The buffer is exactly as long as the data, so that one byte too many hits a canary.
-    std::vector<std::int64_t> strides = spec->strides;
-    if (strides.empty()) {
-      strides.assign(spec->shape.size(), 1);
-      for (std::size_t i = spec->shape.size(); i-- > 1;)
-        strides[i - 1] = strides[i] * std::max<std::int64_t>(spec->shape[i], 1);
-    }
+    const std::vector<std::int64_t> strides = spec->all_strides();
     TensorView description(nullptr, spec->dtype, spec->shape, strides);
     const auto bytes = static_cast<std::int64_t>(description.raw().byte_size);
     auto storage =

@@ -16,6 +16,8 @@ struct TensorSpec {
   DType dtype;
   std::vector<std::int64_t> shape;
   std::vector<std::int64_t> strides;
+
+  std::vector<std::int64_t> all_strides() const;  ///< the contiguous ones where none are given
 };
 
 struct Problem {

@@ -4,7 +4,10 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <functional>
+
 #include "base/status_codes.hpp"
+#include "verify/guard_pages.hpp"
 
 namespace switchyard {
 namespace {
@@ -49,8 +52,30 @@ Status Reference::run(OpIndex op, const sy_call &call) const {
   return run_on(*kernel, copy);
 }
 
+namespace {
+
+/// One run of the candidate on arrays that `frame` holds, compared with the reference's.
+std::string judge(const Candidate &candidate, const Reference &reference, const Problem &problem,
+                  CallFrame &got, const sy_call &want,
+                  const std::function<std::optional<std::size_t>()> &overrun) {
+  const OpSpec &op = *all_ops()[candidate.op];
+  const std::uint64_t before = checksum(problem);
+  if (const auto ok = run_on(candidate, got.call()); !ok)
+    return fmt::format("failed on {}: {}", where(problem), ok.error().message);
+  if (checksum(problem) != before) return "modified its inputs on " + where(problem);
+  if (const auto slot = overrun())
+    return fmt::format("wrote outside output {} on {}", *slot, where(problem));
+  const auto on_reference = [&](const sy_call &c) { return reference.run(candidate.op, c); };
+  if (const auto wrong = op.compare(problem, got.call(), want, on_reference))
+    return fmt::format("wrong on {}: {}", where(problem), *wrong);
+  return "";
+}
+
+}  // namespace
+
 std::optional<std::string> check_problem(const Candidate &candidate, const Reference &reference,
-                                         const Problem &problem, std::uint32_t threads) {
+                                         const Problem &problem, std::uint32_t threads,
+                                         Guards guards) {
   const OpSpec &op = *all_ops()[candidate.op];
   const auto slots_in = static_cast<std::uint32_t>(problem.inputs.size());
   const auto slots_out = static_cast<std::uint32_t>(problem.outputs.size());
@@ -68,20 +93,29 @@ std::optional<std::string> check_problem(const Candidate &candidate, const Refer
   if (!candidate.supports(got.call(), nullptr)) return std::nullopt;
   if (const auto ok = reference.run(candidate.op, want.call()); !ok)
     return fmt::format("the reference failed on {}: {}", where(problem), ok.error().message);
-  const std::uint64_t before = checksum(problem);
-  if (const auto ok = run_on(candidate, got.call()); !ok)
-    return fmt::format("failed on {}: {}", where(problem), ok.error().message);
-  if (checksum(problem) != before) return "modified its inputs on " + where(problem);
-  if (const auto slot = got_outputs->overrun())
-    return fmt::format("wrote outside output {} on {}", *slot, where(problem));
-  const auto on_reference = [&](const sy_call &c) { return reference.run(candidate.op, c); };
-  if (const auto wrong = op.compare(problem, got.call(), want.call(), on_reference))
-    return fmt::format("wrong on {}: {}", where(problem), *wrong);
+  std::string wrong = judge(candidate, reference, problem, got, want.call(),
+                            [&] { return got_outputs->overrun(); });
+  if (!wrong.empty() || guards == Guards::canaries) return wrong;
+
+  for (const Edge edge : {Edge::end, Edge::begin}) {
+    const auto arrays = GuardedArrays::make(problem, edge);
+    if (!arrays) return fmt::format("{}: {}", arrays.error().message, where(problem));
+    CallFrame guarded(slots_in, slots_out);
+    arrays->bind(problem, guarded);
+    guarded.call().threads = threads;
+    // Arrays that end at a page begin where their length says: a kernel may refuse such addresses.
+    if (!candidate.supports(guarded.call(), nullptr)) continue;
+    const GuardWatch watch(*arrays, where(problem));
+    wrong = judge(candidate, reference, problem, guarded, want.call(),
+                  [&] { return arrays->overrun(); });
+    if (!wrong.empty()) return wrong;
+  }
   return "";
 }
 
 GateResult run_gate(const Candidate &candidate, const Reference &reference,
-                    std::span<const Shape> shapes, std::uint64_t seed, std::uint32_t threads) {
+                    std::span<const Shape> shapes, std::uint64_t seed, std::uint32_t threads,
+                    Guards guards) {
   const OpSpec &op = *all_ops()[candidate.op];
   GateResult result;
   for (const Shape &shape : shapes) {
@@ -91,7 +125,7 @@ GateResult run_gate(const Candidate &candidate, const Reference &reference,
           fmt::format("no problem of shape {}: {}", shape.text(), problem.error().message);
       return result;
     }
-    const auto verdict = check_problem(candidate, reference, *problem, threads);
+    const auto verdict = check_problem(candidate, reference, *problem, threads, guards);
     if (!verdict) continue;
     ++result.checks;
     if (!verdict->empty()) {

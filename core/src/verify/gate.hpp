@@ -28,13 +28,25 @@ struct GateResult {
   std::string failure;  ///< "" = passed; else what went wrong, with the shape that shows it
 };
 
+/// How far a gate goes to see accesses outside the arrays.
+enum class Guards {
+  canaries,  ///< writes just beside an output; safe in any process
+  pages,     ///< also runs with every array's begin and end at a forbidden page: a kernel that
+             ///< strays ends the process, so only where report_guard_faults was called
+};
+
 /// Runs `candidate` on one problem and compares with the reference. "" or what is wrong.
 /// nullopt when the candidate does not support the problem (not a failure).
 std::optional<std::string> check_problem(const Candidate &candidate, const Reference &reference,
-                                         const Problem &problem, std::uint32_t threads);
+                                         const Problem &problem, std::uint32_t threads,
+                                         Guards guards = Guards::canaries);
 
 GateResult run_gate(const Candidate &candidate, const Reference &reference,
-                    std::span<const Shape> shapes, std::uint64_t seed, std::uint32_t threads);
+                    std::span<const Shape> shapes, std::uint64_t seed, std::uint32_t threads,
+                    Guards guards = Guards::canaries);
+
+/// Raised when the gate sees more: older verdicts count no longer.
+inline constexpr int kGateRevision = 2;
 
 /// Seed of all gates: verdicts are about the same problems everywhere.
 inline constexpr std::uint64_t kGateSeed = 0x53776974636879ull;

@@ -16,8 +16,8 @@ namespace {
 /// Everything a verdict depends on besides the plugin's content: what was run, against what.
 std::string verdict_key(const Candidate &c, const std::string &shapes,
                         const std::string &reference_hash, std::uint32_t threads) {
-  const std::string all = fmt::format("{}|{}|{}|{}|{}", shapes, reference_hash, c.runtime_id,
-                                      threads, SWITCHYARD_VERSION);
+  const std::string all = fmt::format("{}|{}|{}|{}|{}|{}", shapes, reference_hash, c.runtime_id,
+                                      threads, SWITCHYARD_VERSION, kGateRevision);
   return fmt::format("{} {:016x}", c.name, XXH3_64bits(all.data(), all.size()));
 }
 

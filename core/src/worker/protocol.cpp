@@ -91,7 +91,7 @@ Result<std::vector<GateVerdict>> gate_in_worker(GateRequest request) {
   while (!request.kernels.empty()) {
     const auto run = run_worker({"gate", encode(request)}, kGateDeadlineMs);
     if (!run) return tl::unexpected(run.error());
-    std::string current;
+    std::string current, fault;
     bool done = false;
     for (const std::string &line : lines_of(run->output)) {
       if (starts(line, kBegin)) current = line.substr(kBegin.size());
@@ -102,11 +102,14 @@ Result<std::vector<GateVerdict>> gate_in_worker(GateRequest request) {
         std::erase(request.kernels, current);
         current.clear();
       }
+      if (starts(line, kFault)) fault = line.substr(kFault.size());
       done = line == kDone;
     }
     if (done) break;
     if (current.empty()) current = request.kernels.empty() ? "" : request.kernels.front();
-    if (!current.empty()) verdicts.push_back({current, what_happened(*run) + " in the worker"});
+    if (!current.empty())
+      verdicts.push_back(
+          {current, !fault.empty() ? fault : what_happened(*run) + " in the worker"});
     std::erase(request.kernels, current);
   }
   for (const std::string &left : request.kernels)

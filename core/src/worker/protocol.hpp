@@ -30,9 +30,10 @@ Result<GateRequest> decode_gate(const std::string &text);
 
 /// The last line of an orderly run.
 inline constexpr std::string_view kDone = "done";
-/// "begin NAME", "pass NAME CHECKS", "fail NAME REASON", and for probes "unavailable REASON".
+/// "begin NAME", "pass NAME CHECKS", "fail NAME REASON"; for probes "unavailable REASON"; "fault
+/// TEXT" where the kernel begun last touched a guard page, which ended the worker.
 inline constexpr std::string_view kBegin = "begin ", kPass = "pass ", kFail = "fail ",
-                                  kUnavailable = "unavailable ";
+                                  kFault = "fault ", kUnavailable = "unavailable ";
 
 /// The worker's side: answers on `out_fd`; returns the exit status.
 int worker_probe(const ProbeRequest &request, int out_fd);

@@ -10,6 +10,7 @@
 #include "loader/plugin.hpp"
 #include "registry/candidates.hpp"
 #include "verify/gate.hpp"
+#include "verify/guard_pages.hpp"
 #include "worker/protocol.hpp"
 
 namespace switchyard {
@@ -49,6 +50,7 @@ int worker_probe(const ProbeRequest &request, int out_fd) {
 }
 
 int worker_gate(const GateRequest &request, int out_fd) {
+  report_guard_faults(out_fd);
   const sy_host *host = make_host({{"isa", request.isa}});
   const auto op = find_op(request.op);
   if (!op) return 2;
@@ -72,7 +74,8 @@ int worker_gate(const GateRequest &request, int out_fd) {
       refuse("the plugin offers it no more");
       continue;
     }
-    const GateResult result = run_gate(**it, reference, request.shapes, kGateSeed, request.threads);
+    const GateResult result =
+        run_gate(**it, reference, request.shapes, kGateSeed, request.threads, Guards::pages);
     if (result.failure.empty())
       say(out_fd, fmt::format("{}{} {}", kPass, name, result.checks));
     else
