@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "io/array_file.hpp"
+#include "io/gguf.hpp"
 #include "io/npz.hpp"
 #include "io/png.hpp"
 #include "io/safetensors.hpp"
@@ -52,6 +53,16 @@ class Hostile : public testing::Test {
   }
 
   void read_all(const std::string &path) {
+    if (path.ends_with(".gguf")) {
+      auto file = GgufReader::open(path);
+      judge(file);
+      if (!file) return;
+      for (const GgufTensor &t : file->tensors()) {
+        std::vector<std::byte> bytes(t.bytes);
+        judge(file->read(t, 0, bytes));
+      }
+      return;
+    }
     judge(read_array(path));
     if (path.ends_with(".npz")) {
       auto npz = NpzReader::open(path);
@@ -119,6 +130,19 @@ TEST_F(Hostile, Npz) {
 TEST_F(Hostile, Safetensors) {
   attack("a.safetensors", read_bytes(kGoldens + "small.safetensors"));
   attack("model.safetensors.index.json", R"({"weight_map": {"step": "a.safetensors"}})");
+}
+
+TEST_F(Hostile, Gguf) {
+  const std::vector<GgufEntry> entries = {{"general.name", GgufValue::of_text("x")},
+                                          {"n", GgufValue::of_u32(3)}};
+  const std::vector<GgufSpec> specs = {{"a", find_ggml_type("Q4_0"), {2, 32}},
+                                       {"b", find_ggml_type(dtypes::f32), {8}}};
+  auto layout = gguf_layout("a.gguf", entries, specs);
+  ASSERT_TRUE(layout.has_value());
+  // Without the padding at the end, which may be missing.
+  std::string bytes = layout->header;
+  bytes.resize(layout->offsets[1] + 32, 'x');
+  attack("a.gguf", bytes);
 }
 
 TEST_F(Hostile, Png) {

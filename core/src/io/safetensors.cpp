@@ -93,6 +93,14 @@ Result<Tensor> SafetensorsReader::read(const SafetensorInfo &info) const {
   return tensor;
 }
 
+Status SafetensorsReader::read_bytes(const SafetensorInfo &info, std::uint64_t offset,
+                                     std::span<std::byte> out) const {
+  const auto end = checked_add<std::uint64_t>(offset, out.size());
+  if (!end || *end > info.end - info.begin)
+    return fail(ErrorCode::internal, fmt::format("a read past the end of tensor '{}'", info.name));
+  return file_.read(data_offset_ + info.begin + offset, out);
+}
+
 Result<SafetensorsModel> SafetensorsModel::open(const std::string &path) {
   SafetensorsModel model;
   model.path_ = path;
@@ -156,9 +164,17 @@ Result<Tensor> SafetensorsModel::read(std::string_view name) const {
   return unknown_name(path_, name, known);
 }
 
-Result<SafetensorsWriter> SafetensorsWriter::create(const std::string &path,
-                                                    std::vector<SafetensorSpec> specs,
-                                                    const SafetensorsMetadata &metadata) {
+Status SafetensorsModel::read_bytes(std::string_view name, std::uint64_t offset,
+                                    std::span<std::byte> out) const {
+  const auto it = where_.find(name);
+  if (it == where_.end())
+    return fail(ErrorCode::internal, fmt::format("'{}' is not in the model", name));
+  return it->second->read_bytes(*it->second->find(name), offset, out);
+}
+
+Result<SafetensorsLayout> safetensors_layout(const std::string &path,
+                                             std::vector<SafetensorSpec> specs,
+                                             const SafetensorsMetadata &metadata) {
   std::sort(specs.begin(), specs.end(), [](const SafetensorSpec &a, const SafetensorSpec &b) {
     if (a.dtype.bits != b.dtype.bits) return a.dtype.bits > b.dtype.bits;
     return a.name < b.name;
@@ -168,20 +184,20 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::string &path,
   };
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
-  std::map<std::string, Place, std::less<>> places;
+  SafetensorsLayout layout;
   std::uint64_t at = 0;
-  for (SafetensorSpec &spec : specs) {
-    const std::string name = spec.name;
-    if (name.empty() || name == "__metadata__" || !is_utf8(name))
-      return refuse(name, "needs another name", ErrorCode::invalid_argument);
+  for (const SafetensorSpec &spec : specs) {
+    if (spec.name.empty() || spec.name == "__metadata__" || !is_utf8(spec.name))
+      return refuse(spec.name, "needs another name", ErrorCode::invalid_argument);
     const std::string_view dtype = safetensors_dtype_name(spec.dtype);
-    if (dtype.empty()) return refuse(name, "has a dtype that safetensors lacks", ErrorCode::dtype);
+    if (dtype.empty())
+      return refuse(spec.name, "has a dtype that safetensors lacks", ErrorCode::dtype);
     const auto bytes = array_bytes(spec.dtype, spec.shape);
     const auto end = bytes ? checked_add(at, *bytes) : std::nullopt;
-    if (!end) return refuse(name, "is too large", ErrorCode::overflow);
-    header[name] = {{"dtype", dtype}, {"shape", spec.shape}, {"data_offsets", {at, *end}}};
-    if (!places.emplace(name, Place{std::move(spec), at, false}).second)
-      return refuse(name, "is given twice", ErrorCode::invalid_argument);
+    if (!end) return refuse(spec.name, "is too large", ErrorCode::overflow);
+    header[spec.name] = {{"dtype", dtype}, {"shape", spec.shape}, {"data_offsets", {at, *end}}};
+    if (!layout.offsets.emplace(spec.name, at).second)
+      return refuse(spec.name, "is given twice", ErrorCode::invalid_argument);
     at = *end;
   }
   std::string json;
@@ -193,15 +209,30 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::string &path,
   json.append((8 - json.size() % 8) % 8, ' ');
   if (json.size() > kLargestHeader)
     return file_error(path, "too many tensors for one file", ErrorCode::overflow);
+  const std::uint64_t length = json.size();
+  layout.header.assign(reinterpret_cast<const char *>(&length), sizeof length);
+  layout.header += json;
+  const auto size = checked_add<std::uint64_t>(at, layout.header.size());
+  if (!size) return file_error(path, "the tensors are too large", ErrorCode::overflow);
+  for (auto &[name, offset] : layout.offsets) offset += layout.header.size();
+  layout.size = *size;
+  return layout;
+}
+
+Result<SafetensorsWriter> SafetensorsWriter::create(const std::string &path,
+                                                    std::vector<SafetensorSpec> specs,
+                                                    const SafetensorsMetadata &metadata) {
+  auto layout = safetensors_layout(path, specs, metadata);
+  if (!layout) return tl::unexpected(layout.error());
   auto file = AtomicFile::create(path);
   if (!file) return tl::unexpected(file.error());
   SafetensorsWriter writer(std::move(*file));
-  const std::uint64_t length = json.size();
-  if (auto s = writer.file_.append(std::as_bytes(std::span(&length, 1))); !s)
+  if (auto s = writer.file_.append(std::string_view(layout->header)); !s)
     return tl::unexpected(s.error());
-  if (auto s = writer.file_.append(std::string_view(json)); !s) return tl::unexpected(s.error());
-  for (auto &[name, place] : places) place.offset += sizeof length + length;
-  writer.places_ = std::move(places);
+  for (SafetensorSpec &spec : specs) {
+    const std::string name = spec.name;
+    writer.places_.emplace(name, Place{std::move(spec), layout->offsets.find(name)->second, false});
+  }
   return writer;
 }
 

@@ -41,6 +41,9 @@ class SafetensorsReader {
   /// Reads one tensor (C-contiguous). An unknown name is a usage error with "did you mean".
   Result<Tensor> read(std::string_view name) const;
   Result<Tensor> read(const SafetensorInfo &info) const;
+  /// Fills `out` with a tensor's bytes from `offset` on, whatever its dtype.
+  Status read_bytes(const SafetensorInfo &info, std::uint64_t offset,
+                    std::span<std::byte> out) const;
 
  private:
   explicit SafetensorsReader(InputFile file) : file_(std::move(file)) {}
@@ -61,6 +64,8 @@ class SafetensorsModel {
   const std::vector<std::string> &names() const noexcept { return names_; }
   const SafetensorInfo *find(std::string_view name) const noexcept;
   Result<Tensor> read(std::string_view name) const;
+  /// Of a tensor in `names`.
+  Status read_bytes(std::string_view name, std::uint64_t offset, std::span<std::byte> out) const;
   const SafetensorsMetadata &metadata() const noexcept { return shards_.front()->metadata(); }
 
  private:
@@ -77,12 +82,24 @@ struct SafetensorSpec {
   std::vector<std::int64_t> shape;
 };
 
-/// Writes a file tensor by tensor, so that a model need not be in memory at once. Tensors are laid
-/// out by falling element size, then by name, which aligns each one naturally; the data begin at a
-/// multiple of 8. Equal contents give equal bytes. Atomic: nothing appears before `finish`.
+/// Where everything goes in a file. Tensors are laid out by falling element size, then by name,
+/// which aligns each one naturally; the data begin at a multiple of 8. Equal contents give equal
+/// bytes.
+struct SafetensorsLayout {
+  std::string header;                                         ///< up to the data
+  std::map<std::string, std::uint64_t, std::less<>> offsets;  ///< from the start of the file
+  std::uint64_t size = 0;                                     ///< of the file
+};
+/// `path` is for messages. invalid_argument: a name twice, empty, "__metadata__" or not UTF-8.
+Result<SafetensorsLayout> safetensors_layout(const std::string &path,
+                                             std::vector<SafetensorSpec> specs,
+                                             const SafetensorsMetadata &metadata = {});
+
+/// Writes a file tensor by tensor, so that a model need not be in memory at once. Atomic: nothing
+/// appears before `finish`.
 class SafetensorsWriter {
  public:
-  /// invalid_argument: a name twice, empty, "__metadata__" or not UTF-8.
+  /// Errors: as safetensors_layout; io.
   static Result<SafetensorsWriter> create(const std::string &path,
                                           std::vector<SafetensorSpec> specs,
                                           const SafetensorsMetadata &metadata = {});
