@@ -32,6 +32,12 @@ struct GemmMethod {
 
   static int64_t panel(const KMeansCall &k) { return padded(min_of(k.k, kCentroids)); }
   static int64_t unit(const KMeansCall &) { return kRows; }
+  static constexpr bool kFixedUnits = false;
+  static constexpr bool kUsesDistances = false;
+  struct State {};
+  static void carve_state(Carver &, const KMeansCall &, State &) {}
+  static void start_state(const KMeansCall &, State &) {}
+  void attach(State *) {}
   static void carve_shared(Carver &carver, const KMeansCall &k, GemmMethod &g) {
     g.mu = carver.take<float>(static_cast<uint64_t>(padded(k.d)));
     g.shifted = carver.take<float>(static_cast<uint64_t>(k.k * k.d));
@@ -167,7 +173,7 @@ int32_t run(const KernelDef &, const Context &ctx, const sy_call &call, sy_error
 
 int32_t prepare(const KernelDef &, const Context &, const sy_call &call, uint64_t constant_inputs,
                 void **state, sy_error *error) {
-  return prepare_pass(call, constant_inputs, state, error);
+  return prepare_pass<GemmMethod>(call, constant_inputs, state, error);
 }
 
 void release(const KernelDef &, const Context &, void *state) { free(state); }

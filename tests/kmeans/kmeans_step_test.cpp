@@ -22,9 +22,10 @@ void expect_same(const OpSpec &spec, PluginRunner &reference, const Shape &shape
   auto valid = spec.validate(expected.call());
   ASSERT_TRUE(valid) << shape.text() << ": " << valid.error().message;
   ASSERT_TRUE(reference.run(spec.id(), expected.call(), nullptr, nullptr));
-  for (const auto &id : fast_backends())
+  for (const auto &[id, variant] : fast_kernels(spec.id()))
     for (std::uint32_t threads : {1u, 2u, 3u, 7u}) {
-      auto runner = PluginRunner::load(id, threads);
+      auto runner = PluginRunner::load(id, threads, true, variant);
+      if (!runner->supports(spec.id(), expected.call())) continue;
       auto got = ProblemOutputs::make(*problem);
       CallFrame frame(inputs, outputs);
       bind(*problem, *got, frame);
@@ -34,8 +35,8 @@ void expect_same(const OpSpec &spec, PluginRunner &reference, const Shape &shape
            {static_cast<Runner::States *>(nullptr), states.get(), states.get()}) {
         ASSERT_TRUE(runner->run(spec.id(), frame.call(), s, nullptr));
         auto difference = spec.compare(*problem, frame.call(), expected.call(), {});
-        EXPECT_FALSE(difference) << id << ", " << threads << " threads, " << shape.text() << ": "
-                                 << *difference;
+        EXPECT_FALSE(difference) << id << variant << ", " << threads << " threads, " << shape.text()
+                                 << ": " << *difference;
         EXPECT_FALSE(got->overrun()) << id << ", " << shape.text();
       }
     }
@@ -67,13 +68,13 @@ TEST(KMeansPrimitives, StateFollowsMovingCentroids) {
   auto reference = reference_runner();
   const auto &spec = kmeans_step_spec();
   constexpr int kClusters = 41, kColumns = 5;
-  for (const auto &id : fast_backends())
+  for (const auto &[id, variant] : fast_kernels(spec.id()))
     for (const char *data : {"mixture", "lattice", "duplicates"}) {
       auto shape = *Shape::parse("n=5000,d=5,k=41,weighted=1,previous=1,distances=1");
       shape.set("data", data);
       auto problem = *spec.make_problem(shape, 5);
       auto want = *ProblemOutputs::make(problem), got = *ProblemOutputs::make(problem);
-      auto runner = PluginRunner::load(id, 3);
+      auto runner = PluginRunner::load(id, 3, true, variant);
       auto states = runner->make_states(1u << SY_KMEANS_IN_X | 1u << SY_KMEANS_IN_WEIGHTS |
                                         1u << SY_KMEANS_IN_SHIFTS);
       auto *c = problem.inputs[SY_KMEANS_IN_CENTROIDS].data<float>();
@@ -89,7 +90,8 @@ TEST(KMeansPrimitives, StateFollowsMovingCentroids) {
         ASSERT_TRUE(reference->run(spec.id(), a.call(), nullptr, nullptr));
         ASSERT_TRUE(runner->run(spec.id(), b.call(), states.get(), nullptr));
         auto difference = spec.compare(problem, b.call(), a.call(), {});
-        EXPECT_FALSE(difference) << id << ", " << data << ", " << every << ": " << *difference;
+        EXPECT_FALSE(difference) << id << variant << ", " << data << ", " << every << ": "
+                                 << *difference;
       }
     }
 }

@@ -54,8 +54,10 @@ inline const sy_host &plain_host() {
 class PluginRunner final : public Runner {
  public:
   /// nullptr where the plugin was not built or its hardware is missing.
+  /// `variant`: the last part of the kernels' names; "" takes the first kernel of an operation.
   static std::unique_ptr<PluginRunner> load(const std::string &id, std::uint32_t threads,
-                                            bool keep_states = true) {
+                                            bool keep_states = true,
+                                            const std::string &variant = {}) {
     const std::string path =
         std::string(SWITCHYARD_BINARY_DIR) + "/lib/switchyard/plugins/switchyard_" + id + ".so";
     void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
@@ -65,7 +67,7 @@ class PluginRunner final : public Runner {
     sy_instance *instance = nullptr;
     if (plugin->create(&plain_host(), 0, nullptr, 0, &instance, nullptr) != SY_OK) return nullptr;
     return std::unique_ptr<PluginRunner>(
-        new PluginRunner(id, plugin, instance, threads, keep_states));
+        new PluginRunner(id, plugin, instance, threads, keep_states, variant));
   }
   ~PluginRunner() override { plugin_->destroy(instance_); }
 
@@ -74,7 +76,7 @@ class PluginRunner final : public Runner {
   }
 
   Status run(std::string_view op, sy_call &call, States *states, Answer *answer) override {
-    const sy_kernel *kernel = find(op);
+    const sy_kernel *kernel = find(op, call);
     if (kernel == nullptr) return fail(ErrorCode::unsupported, "no such kernel");
     call.threads = threads_;
     call.state = nullptr;
@@ -108,6 +110,19 @@ class PluginRunner final : public Runner {
   }
 
   const std::string &id() const noexcept { return id_; }
+  bool supports(std::string_view op, const sy_call &call) const {
+    return find(op, call) != nullptr;
+  }
+  /// The variants of an operation, in the plugin's order.
+  std::vector<std::string> variants(std::string_view op) const {
+    std::vector<std::string> names;
+    for (std::uint32_t i = 0; i < plugin_->kernel_count(instance_); ++i) {
+      const std::string_view name = plugin_->kernel_at(instance_, i)->name;
+      if (op == plugin_->kernel_at(instance_, i)->op)
+        names.emplace_back(name.substr(name.rfind('.')));
+    }
+    return names;
+  }
 
  private:
   struct OneState final : States {
@@ -122,17 +137,20 @@ class PluginRunner final : public Runner {
   };
 
   PluginRunner(std::string id, const sy_plugin *plugin, sy_instance *instance,
-               std::uint32_t threads, bool keep_states)
+               std::uint32_t threads, bool keep_states, std::string variant)
       : id_(std::move(id)),
         plugin_(plugin),
         instance_(instance),
         threads_(threads),
-        keep_states_(keep_states) {}
+        keep_states_(keep_states),
+        variant_(std::move(variant)) {}
 
-  const sy_kernel *find(std::string_view op) const {
+  const sy_kernel *find(std::string_view op, const sy_call &call) const {
     for (std::uint32_t i = 0; i < plugin_->kernel_count(instance_); ++i) {
       const sy_kernel *k = plugin_->kernel_at(instance_, i);
-      if (op == k->op) return k;
+      if (op == k->op && (variant_.empty() || std::string_view(k->name).ends_with(variant_)) &&
+          k->supports(k, instance_, &call, nullptr) == SY_OK)
+        return k;
     }
     return nullptr;
   }
@@ -142,6 +160,7 @@ class PluginRunner final : public Runner {
   sy_instance *instance_;
   std::uint32_t threads_;
   bool keep_states_;
+  std::string variant_;
 };
 
 inline std::unique_ptr<PluginRunner> reference_runner() {
@@ -156,6 +175,15 @@ inline std::vector<std::string> fast_backends() {
   for (const char *id : {"avx2", "avx512", "openmp", "openblas"})
     if (PluginRunner::load(id, 1) != nullptr) ids.emplace_back(id);
   return ids;
+}
+
+/// Every kernel of an operation on those: backend and variant.
+inline std::vector<std::pair<std::string, std::string>> fast_kernels(std::string_view op) {
+  std::vector<std::pair<std::string, std::string>> kernels;
+  for (const auto &id : fast_backends())
+    for (const auto &variant : PluginRunner::load(id, 1)->variants(op))
+      kernels.emplace_back(id, variant);
+  return kernels;
 }
 
 }  // namespace switchyard::testing

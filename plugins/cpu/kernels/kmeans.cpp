@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// kmeans.step and kmeans.assign by the f32 filter.
+/// kmeans.step and kmeans.assign by the f32 filter, and by boxes where there are few columns.
+#include "kmeans_blocks.hpp"
 #include "kmeans_filter.hpp"
 
 namespace switchyard::cpu {
@@ -8,14 +9,21 @@ namespace {
 
 constexpr bool kStep = true, kAssign = false;
 
-int32_t supports(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
+int32_t in_host_memory(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
   if (call.inputs[SY_KMEANS_IN_X]->device_kind != SY_DEVICE_HOST)
     return failure(reason, SY_E_UNSUPPORTED, "tensors must be in host memory");
   return SY_OK;
 }
 
+int32_t few_columns(const KernelDef &self, const Context &ctx, const sy_call &call,
+                    sy_error *reason) {
+  if (call.inputs[SY_KMEANS_IN_X]->shape[1] > kMostBlockColumns)
+    return failure(reason, SY_E_UNSUPPORTED, "more than 8 columns: boxes would not help");
+  return in_host_memory(self, ctx, call, reason);
+}
+
 /// One multiply-add in 16 lanes and a cycle; the epilogue and the rows' own work on top.
-uint64_t estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+uint64_t filter_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
   const KMeansCall k = kmeans_call(call, kAssign);
   const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
                c = static_cast<double>(k.k);
@@ -25,52 +33,93 @@ uint64_t estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
   return static_cast<uint64_t>(rows / threads + c * d * 0.7) + 1000u * threads;
 }
 
+/// Sorting (where no state keeps the order), a share of the centroids for each box, and the
+/// centroids near a box of evenly spread points for each point.
 template <bool step>
+uint64_t blocks_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const KMeansCall k = kmeans_call(call, kAssign);
+  const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
+               c = static_cast<double>(k.k);
+  // The d-th root of the centroids a small box, by Newton's method.
+  const double target = c * kSmallBox / static_cast<double>(segment_rows(k.n));
+  double root = 1;
+  for (int i = 0; i < 40; ++i) {
+    double power = 1;
+    for (int64_t m = 1; m < k.d; ++m) power *= root;
+    root += (target / power - root) / d;
+  }
+  double near = 1;
+  for (int64_t m = 0; m < k.d; ++m) near *= root + 1.8;
+  near = near < c ? near : c;
+  const double a_distance = (kWide ? 0.04 : 0.08) * (3 * d + 3);
+  const double rows = n * ((step ? 5 : 20) + d + near * a_distance * 1.2 +
+                           c * (kWide ? 0.0002 : 0.0004) * (7 * d + 4));
+  const uint32_t threads = thread_count(ctx, call);
+  return static_cast<uint64_t>(rows / threads + c * d) + 1000u * threads;
+}
+
+template <class Method, bool step>
 uint64_t workspace(const KernelDef &, const Context &ctx, const sy_call &call) {
-  return pass_workspace<FilterMethod>(ctx, call, step);
+  return pass_workspace<Method>(ctx, call, step);
 }
 
-template <bool step>
+template <class Method, bool step>
 int32_t run(const KernelDef &, const Context &ctx, const sy_call &call, sy_error *error) {
-  return run_pass<FilterMethod>(ctx, call, step, error);
+  return run_pass<Method>(ctx, call, step, error);
 }
 
+template <class Method>
 int32_t prepare(const KernelDef &, const Context &, const sy_call &call, uint64_t constant_inputs,
                 void **state, sy_error *error) {
-  return prepare_pass(call, constant_inputs, state, error);
+  return prepare_pass<Method>(call, constant_inputs, state, error);
 }
 
 void release(const KernelDef &, const Context &, void *state) { free(state); }
 
-constexpr uint32_t kTraits = SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC;
+using Supports = decltype(KernelDef::supports);
+using Estimate = decltype(KernelDef::estimate);
+
+template <class Method>
+constexpr KernelDef step_kernel(const char *name, Supports supports, Estimate estimate) {
+  return {.op = SY_OP_KMEANS_STEP,
+          .name = name,
+          .numerics_class = "exact",
+          .traits = SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC,
+          .data = nullptr,
+          .supports = supports,
+          .estimate = estimate,
+          .workspace_size = workspace<Method, kStep>,
+          .run = run<Method, kStep>,
+          .prepare = prepare<Method>,
+          .release = release};
+}
+
+template <class Method>
+constexpr KernelDef assign_kernel(const char *name, Supports supports, Estimate estimate) {
+  return {.op = SY_OP_KMEANS_ASSIGN,
+          .name = name,
+          .numerics_class = "exact",
+          .traits = SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC,
+          .data = nullptr,
+          .supports = supports,
+          .estimate = estimate,
+          .workspace_size = workspace<Method, kAssign>,
+          .run = run<Method, kAssign>,
+          .prepare = nullptr,
+          .release = nullptr};
+}
+
 constexpr KernelDef kKernels[] = {
-    {.op = SY_OP_KMEANS_STEP,
-     .name = "kmeans.step.f32_i32.filter",
-     .numerics_class = "exact",
-     .traits = kTraits,
-     .data = nullptr,
-     .supports = supports,
-     .estimate = estimate,
-     .workspace_size = workspace<kStep>,
-     .run = run<kStep>,
-     .prepare = prepare,
-     .release = release},
-    {.op = SY_OP_KMEANS_ASSIGN,
-     .name = "kmeans.assign.f32_i32.filter",
-     .numerics_class = "exact",
-     .traits = kTraits,
-     .data = nullptr,
-     .supports = supports,
-     .estimate = estimate,
-     .workspace_size = workspace<kAssign>,
-     .run = run<kAssign>,
-     .prepare = nullptr,
-     .release = nullptr},
+    step_kernel<FilterMethod>("kmeans.step.f32_i32.filter", in_host_memory, filter_estimate),
+    step_kernel<BlocksMethod>("kmeans.step.f32_i32.boxes", few_columns, blocks_estimate<kStep>),
+    assign_kernel<FilterMethod>("kmeans.assign.f32_i32.filter", in_host_memory, filter_estimate),
+    assign_kernel<BlocksMethod>("kmeans.assign.f32_i32.boxes", few_columns,
+                                blocks_estimate<kAssign>),
 };
 
 }  // namespace
 
-KernelList kmeans_kernels() noexcept { return {kKernels, 2}; }
+KernelList kmeans_kernels() noexcept { return {kKernels, sizeof(kKernels) / sizeof(kKernels[0])}; }
 
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu

@@ -45,6 +45,12 @@ struct FilterMethod {
   KMeansBound bound;
 
   static int64_t unit(const KMeansCall &) { return kPanel; }
+  static constexpr bool kFixedUnits = false;
+  static constexpr bool kUsesDistances = true;
+  struct State {};
+  static void carve_state(Carver &, const KMeansCall &, State &) {}
+  static void start_state(const KMeansCall &, State &) {}
+  void attach(State *) {}
   static void carve_shared(Carver &carver, const KMeansCall &k, FilterMethod &f) {
     const auto most = static_cast<uint64_t>(ceil_of(k.k, kGroup) + 1);
     f.mu = carver.take<float>(static_cast<uint64_t>(padded(k.d)));

@@ -12,6 +12,11 @@
 ///   void assign(const KMeansCall &, Task &, int64_t begin, int64_t end, const int32_t *hints,
 ///               int32_t *labels, float *distances)   of rows begin..end-1; hints may be null
 ///   static int64_t unit(const KMeansCall &)          rows that `assign` likes to get at once
+///   static constexpr bool kFixedUnits                it must get them so, whatever the threads
+///   static constexpr bool kUsesDistances             `setup` wants the last pass's distances too
+///   struct State; static void carve_state(Carver &, const KMeansCall &, State &);
+///   static void start_state(const KMeansCall &, State &)   what the method itself keeps between
+///   void attach(State *)                                   calls; null = nothing; before setup
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,9 +35,15 @@ struct KMeansState {
   int64_t n, d, k;
   bool valid;
   int32_t *labels;                  // [n]
-  float *distances;                 // [n]
+  float *distances;                 // [n], or null if the method does not use them
   float *centroids;                 // [k, d]
   int64_t *sums, *counts, *totals;  // [k, padded d], [k], [k]
+};
+
+template <class Method>
+struct MethodState {
+  KMeansState pass;
+  typename Method::State method;
 };
 
 constexpr int64_t kInertiaBlock = SY_KMEANS_INERTIA_BLOCK;
@@ -52,6 +63,7 @@ struct TaskTotals {
 /// all distances are kept until the inertia is added up.
 struct Units {
   int64_t rows = kInertiaBlock, count = 0;
+  bool whole_blocks = true;  // inertia blocks
   bool keep_distances = false;
 };
 
@@ -59,12 +71,14 @@ template <class Method>
 Units cut_units(const KMeansCall &k, uint32_t threads) {
   Units u;
   const int64_t wanted = 8 * static_cast<int64_t>(threads);
-  if (threads > 1 && ceil_of(k.n, kInertiaBlock) < wanted) {
-    const int64_t unit = Method::unit(k);
+  const int64_t unit = Method::unit(k);
+  if (Method::kFixedUnits)
+    u.rows = unit;
+  else if (threads > 1 && ceil_of(k.n, kInertiaBlock) < wanted)
     u.rows = unit * ceil_of(ceil_of(k.n, wanted), unit);
-    u.keep_distances = k.partials != nullptr && k.distances == nullptr;
-  }
   u.count = ceil_of(k.n, u.rows);
+  u.whole_blocks = u.rows % kInertiaBlock == 0;
+  u.keep_distances = !u.whole_blocks && k.partials != nullptr && k.distances == nullptr;
   return u;
 }
 
@@ -147,21 +161,29 @@ inline void add_unit(const KMeansCall &k, TaskTotals &t, const double *scale, KM
   };
   const double weight_scale = power_of_two(k.weight_shift);
   const bool delta = state != nullptr && state->valid;
-  if (!delta) touch();
-  for (int64_t i = begin; i < end; ++i) {
-    const int32_t label = k.labels[i];
-    if (delta) {
-      const int32_t old = state->labels[i];
-      if (old == label) continue;
-      touch();
-      move_row(k, t, scale, weight_scale, i, old, true);
+  if (!delta) {
+    touch();
+    for (int64_t i = begin; i < end; ++i)
+      move_row(k, t, scale, weight_scale, i, k.labels[i], false);
+  }
+  for (int64_t b = begin; delta && b < end; b += 64) {
+    // Mostly nothing changes: ask for 64 rows at once.
+    const int64_t e = min_of(end, b + 64);
+    int32_t differ = 0;
+    for (int64_t i = b; i < e; ++i) differ |= state->labels[i] ^ k.labels[i];
+    if (differ == 0) continue;
+    touch();
+    for (int64_t i = b; i < e; ++i) {
+      if (state->labels[i] == k.labels[i]) continue;
+      move_row(k, t, scale, weight_scale, i, state->labels[i], true);
+      move_row(k, t, scale, weight_scale, i, k.labels[i], false);
+      state->labels[i] = k.labels[i];
     }
-    move_row(k, t, scale, weight_scale, i, label, false);
   }
   if (state == nullptr) return;
   const auto bytes = static_cast<size_t>(end - begin) * 4;
-  memcpy(state->labels + begin, k.labels + begin, bytes);
-  memcpy(state->distances + begin, distances, bytes);
+  if (!delta) memcpy(state->labels + begin, k.labels + begin, bytes);
+  if (state->distances != nullptr) memcpy(state->distances + begin, distances, bytes);
 }
 
 /// Adds up all tasks' (and the state's) sums, counts and totals of clusters begin..end-1.
@@ -184,6 +206,14 @@ inline void reduce_clusters(const KMeansCall &k, const TaskTotals *tasks, uint32
   if (k.weights != nullptr)
     reduce(k.totals + begin, state != nullptr ? state->totals : nullptr, &TaskTotals::totals, begin,
            end - begin);
+}
+
+/// The partials of the rows begin..end-1, begin being the first of a block.
+inline void add_inertia(const KMeansCall &k, const float *distances, int64_t begin, int64_t end) {
+  for (int64_t b = begin; b < end; b += kInertiaBlock)
+    k.partials[b / kInertiaBlock] =
+        inertia_partial(distances + (b - begin), k.weights != nullptr ? k.weights + b : nullptr,
+                        min_of(end, b + kInertiaBlock) - b);
 }
 
 /// Asks the host whether to stop; one thread at a time, others skip.
@@ -217,22 +247,25 @@ int32_t run_pass(const Context &ctx, const sy_call &call, bool step, sy_error *e
   if (call.workspace_size < carve<Method>(0, k, threads, nullptr))
     return failure(error, SY_E_INVALID_ARGUMENT, "the workspace is smaller than was asked for");
   carve(base, k, threads, &pass);
-  auto *state = step ? static_cast<KMeansState *>(call.state) : nullptr;
-  if (state != nullptr && (state->n != k.n || state->d != k.d || state->k != k.k)) state = nullptr;
+  auto *both = step ? static_cast<MethodState<Method> *>(call.state) : nullptr;
+  if (both != nullptr && (both->pass.n != k.n || both->pass.d != k.d || both->pass.k != k.k))
+    both = nullptr;
+  KMeansState *state = both != nullptr ? &both->pass : nullptr;
   const bool delta = state != nullptr && state->valid;
   if (step)
     for (int64_t m = 0; m < padded(k.d); ++m)
       pass.scale[m] = m < k.d ? power_of_two(k.shifts[m]) : 0;
+  pass.method.attach(both != nullptr ? &both->method : nullptr);
   pass.method.setup(ctx, k, delta ? state : nullptr, threads);
 
   const Units &units = pass.units;
   float *all = k.distances != nullptr ? k.distances
                : units.keep_distances ? pass.all_distances
                                       : nullptr;
-  const bool fused_inertia = k.partials != nullptr && units.rows == kInertiaBlock;
+  const bool fused_inertia = k.partials != nullptr && units.whole_blocks;
   // Rows between polls: about a millisecond of work.
   const int64_t unit = Method::unit(k);
-  const int64_t piece = unit * (1 + 40'000'000 / k.d / k.k / unit);
+  const int64_t piece = Method::kFixedUnits ? unit : unit * (1 + 40'000'000 / k.d / k.k / unit);
   Poll poll{call, units.count, k.n};
   int64_t next = 0;
   auto work = [&](uint64_t t) {
@@ -251,9 +284,7 @@ int32_t run_pass(const Context &ctx, const sy_call &call, bool step, sy_error *e
         if (poll.stop(e - b)) return;
       }
       if (step) add_unit(k, totals, pass.scale, state, distances, begin, end);
-      if (fused_inertia)
-        k.partials[u] = inertia_partial(
-            distances, k.weights != nullptr ? k.weights + begin : nullptr, end - begin);
+      if (fused_inertia) add_inertia(k, distances, begin, end);
     }
   };
   for_each(ctx, threads, threads, work);
@@ -265,9 +296,7 @@ int32_t run_pass(const Context &ctx, const sy_call &call, bool step, sy_error *e
   if (k.partials != nullptr && !fused_inertia) {
     auto block = [&](uint64_t b) {
       const int64_t begin = static_cast<int64_t>(b) * kInertiaBlock;
-      k.partials[b] =
-          inertia_partial(all + begin, k.weights != nullptr ? k.weights + begin : nullptr,
-                          min_of(k.n, begin + kInertiaBlock) - begin);
+      add_inertia(k, all + begin, begin, min_of(k.n, begin + kInertiaBlock));
     };
     for_each(ctx, static_cast<uint64_t>(ceil_of(k.n, kInertiaBlock)), threads, block);
   }
@@ -288,32 +317,35 @@ int32_t run_pass(const Context &ctx, const sy_call &call, bool step, sy_error *e
 }
 
 /// A state is worth having when x, the weights and the shifts stay what they are.
-inline int32_t prepare_pass(const sy_call &call, uint64_t constant_inputs, void **out,
-                            sy_error *error) {
+template <class Method>
+int32_t prepare_pass(const sy_call &call, uint64_t constant_inputs, void **out, sy_error *error) {
   *out = nullptr;
   const KMeansCall k = kmeans_call(call, true);
   const uint64_t needed = (1u << SY_KMEANS_IN_X) | (1u << SY_KMEANS_IN_SHIFTS) |
                           (k.weights != nullptr ? 1u << SY_KMEANS_IN_WEIGHTS : 0u);
   if ((constant_inputs & needed) != needed) return SY_OK;
   const uint64_t clusters = static_cast<uint64_t>(k.k);
-  const auto carve_state = [&](uintptr_t base, KMeansState *&state) {
+  const auto carve_state = [&](uintptr_t base, MethodState<Method> *&state) {
     Carver carver{base, 0};
     KMeansState s{k.n, k.d, k.k, false, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
-    state = carver.take<KMeansState>(1);
+    state = carver.take<MethodState<Method>>(1);
     s.sums = carver.take<int64_t>(clusters * static_cast<uint64_t>(padded(k.d)));
     s.counts = carver.take<int64_t>(clusters);
     s.totals = carver.take<int64_t>(clusters);
     s.labels = carver.take<int32_t>(static_cast<uint64_t>(k.n));
-    s.distances = carver.take<float>(static_cast<uint64_t>(k.n));
+    if (Method::kUsesDistances) s.distances = carver.take<float>(static_cast<uint64_t>(k.n));
     s.centroids = carver.take<float>(clusters * static_cast<uint64_t>(k.d));
-    if (state != nullptr) *state = s;
+    typename Method::State method{};
+    Method::carve_state(carver, k, method);
+    if (state != nullptr) *state = {s, method};
     return carver.used;
   };
-  KMeansState *state = nullptr;
+  MethodState<Method> *state = nullptr;
   void *memory = aligned_alloc(64, carve_state(0, state));
   if (memory == nullptr)
     return failure(error, SY_E_OUT_OF_MEMORY, "no memory for the labels and sums of the last pass");
   carve_state(reinterpret_cast<uintptr_t>(memory), state);
+  Method::start_state(k, state->method);
   *out = state;
   return SY_OK;
 }
