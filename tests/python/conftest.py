@@ -3,6 +3,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,9 @@ elif importlib.util.find_spec("switchyard") is None:
     )
 
 import switchyard as sy  # noqa: E402
+
+# A shell that starts the tests in the background has them ignore the signal, and tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
