@@ -8,6 +8,7 @@ namespace switchyard::cpu {
 inline namespace openblas {
 
 KernelList kmeans_kernels() noexcept;
+KernelList kmeans_seed_kernels() noexcept;
 
 }  // namespace openblas
 }  // namespace switchyard::cpu

@@ -39,9 +39,11 @@ int32_t create(const sy_host *host, uint32_t, const sy_option *const *options, u
   if (const int32_t status = refuse_options(options, n_options, error); status != SY_OK)
     return status;
   const KernelList narrow[] = {avx2::quantize_kernels(), avx2::dequantize_kernels(),
-                               avx2::kmeans_kernels(), avx2::attention_kernels()};
+                               avx2::kmeans_kernels(), avx2::kmeans_seed_kernels(),
+                               avx2::attention_kernels()};
   const KernelList wide[] = {avx512::quantize_kernels(), avx512::dequantize_kernels(),
-                             avx512::kmeans_kernels(), avx512::attention_kernels()};
+                             avx512::kmeans_kernels(), avx512::kmeans_seed_kernels(),
+                             avx512::attention_kernels()};
   const bool is_wide = widest_isa(host) == Isa::avx512;
   const Executor executor{on_host_threads(host) ? host_for : openmp_for, host};
   *out = make_instance({is_wide ? wide : narrow, sizeof(wide) / sizeof(wide[0]), executor,

@@ -9,6 +9,7 @@ namespace switchyard::reference {
 cpu::KernelList quantize_kernels() noexcept;
 cpu::KernelList dequantize_kernels() noexcept;
 cpu::KernelList kmeans_kernels() noexcept;
+cpu::KernelList kmeans_seed_kernels() noexcept;
 cpu::KernelList attention_kernels() noexcept;
 
 }  // namespace switchyard::reference

@@ -9,29 +9,12 @@
 
 #include "failure.hpp"
 #include "kernels.hpp"
+#include "kmeans_distance.hpp"
 
 namespace switchyard::reference {
 namespace {
 
 using cpu::failure;
-
-template <class T>
-T *data(const sy_tensor *t) noexcept {
-  return t == nullptr ? nullptr
-                      : reinterpret_cast<T *>(static_cast<char *>(t->handle) + t->byte_offset);
-}
-
-/// D*(x, c) of ops/kmeans.h.
-float distance(const float *x, const float *c, std::int64_t d) noexcept {
-  float a[16] = {};
-  for (std::int64_t m = 0; m < d; ++m) {
-    const float t = x[m] - c[m];
-    a[m & 15] = std::fma(t, t, a[m & 15]);
-  }
-  for (int half = 8; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) a[i] += a[i + half];
-  return a[0];
-}
 
 /// Labels, distances and inertia partials, each where wanted. False when the call was cancelled.
 bool assign(const sy_call &call, std::int32_t *labels, float *distances, double *partials) {

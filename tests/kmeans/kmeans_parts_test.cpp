@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pieces of the loop that need no backend.
 #include <gtest/gtest.h>
+#include <switchyard/ops/kmeans_exact.h>
 
 #include <algorithm>
 #include <cfloat>
@@ -9,9 +10,6 @@
 #include <set>
 
 #include "../../plugins/cpu/kernels/kmeans_bound.hpp"
-#include "kmeans/fixed_point.hpp"
-#include "kmeans/init.hpp"
-#include "kmeans/philox.hpp"
 #include "kmeans/update.hpp"
 
 namespace switchyard::kmeans {
@@ -19,35 +17,43 @@ namespace {
 
 TEST(Philox, KnownAnswers) {
   using Block = std::array<std::uint32_t, 4>;
-  EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
-            (Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  const auto philox = [](Block counter, std::uint32_t key0, std::uint32_t key1) {
+    sy_philox4x32(counter.data(), key0, key1);
+    return counter;
+  };
+  EXPECT_EQ(philox({0, 0, 0, 0}, 0, 0), (Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   constexpr std::uint32_t ones = 0xffffffff;
-  EXPECT_EQ(philox4x32({ones, ones, ones, ones}, {ones, ones}),
+  EXPECT_EQ(philox({ones, ones, ones, ones}, ones, ones),
             (Block{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  EXPECT_EQ(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+  EXPECT_EQ(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, 0xa4093822, 0x299f31d0),
             (Block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
 TEST(Draws, StayBelowAndReachEveryValue) {
-  Draws draws(7, 0, 3, 1);
+  sy_kmeans_draws draws{7, 0, 3, 1, 0};
   std::set<std::uint64_t> seen;
   for (int i = 0; i < 500; ++i) {
-    const auto v = draws.below(10);
+    const auto v = sy_kmeans_below(&draws, 10);
     ASSERT_LT(v, 10u);
     seen.insert(v);
   }
   EXPECT_EQ(seen.size(), 10u);
-  EXPECT_EQ(draws.below(1), 0u);
+  EXPECT_EQ(sy_kmeans_below(&draws, 1), 0u);
 }
 
 TEST(Draws, DependOnEveryPartOfTheirPlace) {
-  const std::uint64_t first = Draws(1, 2, 3, 4).next();
-  EXPECT_EQ(Draws(1, 2, 3, 4).next(), first);
-  EXPECT_NE(Draws(2, 2, 3, 4).next(), first);
-  EXPECT_NE(Draws(1ull << 40, 2, 3, 4).next(), Draws(0, 2, 3, 4).next());
-  EXPECT_NE(Draws(1, 0, 3, 4).next(), first);
-  EXPECT_NE(Draws(1, 2, 0, 4).next(), first);
-  EXPECT_NE(Draws(1, 2, 3, 0).next(), first);
+  const auto draw = [](std::uint64_t seed, std::uint32_t run, std::uint32_t step,
+                       std::uint32_t trial) {
+    sy_kmeans_draws draws{seed, run, step, trial, 0};
+    return sy_kmeans_next(&draws);
+  };
+  const std::uint64_t first = draw(1, 2, 3, 4);
+  EXPECT_EQ(draw(1, 2, 3, 4), first);
+  EXPECT_NE(draw(2, 2, 3, 4), first);
+  EXPECT_NE(draw(1ull << 40, 2, 3, 4), draw(0, 2, 3, 4));
+  EXPECT_NE(draw(1, 0, 3, 4), first);
+  EXPECT_NE(draw(1, 2, 0, 4), first);
+  EXPECT_NE(draw(1, 2, 3, 0), first);
 }
 
 TEST(FixedPoint, IsTheLargestShiftThatCannotOverflow) {
@@ -58,18 +64,19 @@ TEST(FixedPoint, IsTheLargestShiftThatCannotOverflow) {
   for (double largest : {1.0, 0.75, 1.5, 3.0, 1e-45, 1e-30, static_cast<double>(FLT_MAX), 0x1p50,
                          0x1.fffffep3, 1.0 / 3})
     for (std::int64_t n : {1ll, 2ll, 4095ll, 4096ll, 4097ll, 1'000'000ll, 1ll << 40}) {
-      const int s = fixed_point_shift(largest, n);
+      const int s = sy_kmeans_shift(largest, n);
       EXPECT_TRUE(fits(largest, n, s)) << largest << " " << n;
       EXPECT_FALSE(fits(largest, n, s + 1)) << largest << " " << n;
     }
-  EXPECT_EQ(fixed_point_shift(0, 10), 0);
-  EXPECT_EQ(fixed_point_shift(1.0, 1), 50);
-  EXPECT_EQ(fixed_point_shift(1.0, 4096), 49);  // n M 2^50 would be 2^62
+  EXPECT_EQ(sy_kmeans_shift(0, 10), 0);
+  EXPECT_EQ(sy_kmeans_shift(1.0, 1), 50);
+  EXPECT_EQ(sy_kmeans_shift(1.0, 4096), 49);  // n M 2^50 would be 2^62
 }
 
 TEST(FloorLn, MatchesTheLogarithm) {
   for (std::int64_t k : {1, 2, 3, 7, 8, 20, 21, 54, 55, 148, 149, 1024, 2980, 2981, 1'000'000})
-    EXPECT_EQ(floor_ln(k), static_cast<int>(std::floor(std::log(static_cast<double>(k))))) << k;
+    EXPECT_EQ(sy_kmeans_floor_ln(k), static_cast<int>(std::floor(std::log(static_cast<double>(k)))))
+        << k;
 }
 
 /// Rows and centroids that make the bound work: close scores, large norms, tiny values.

@@ -45,12 +45,12 @@ void expect_same(const OpSpec &spec, PluginRunner &reference, const Shape &shape
 TEST(KMeansPrimitives, EqualTheReferenceBitByBit) {
   auto reference = reference_runner();
   ASSERT_FALSE(fast_backends().empty());
-  for (const OpSpec *spec : {&kmeans_step_spec(), &kmeans_assign_spec()})
+  for (const OpSpec *spec : {&kmeans_step_spec(), &kmeans_assign_spec(), &kmeans_seed_spec()})
     for (const Shape &shape : spec->conformance_shapes()) expect_same(*spec, *reference, shape, 1);
 }
 
 TEST(KMeansPrimitives, GateShapesAreValidAndSmall) {
-  for (const OpSpec *spec : {&kmeans_step_spec(), &kmeans_assign_spec()})
+  for (const OpSpec *spec : {&kmeans_step_spec(), &kmeans_assign_spec(), &kmeans_seed_spec()})
     for (const char *text : {"n=100000,d=128,k=1024", "n=5,d=1,k=1", "n=1000000,d=2,k=1000,pad=1",
                              "n=1e9,d=100000,k=1e6", "n=20000,d=3,k=64,weighted=1"}) {
       const auto shapes = spec->gate_shapes(*Shape::parse(text));

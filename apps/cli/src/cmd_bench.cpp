@@ -245,7 +245,7 @@ void add_bench(Program &program) {
   CLI::App *app = add_command(program, nullptr, "bench", "Time every backend on generated problems",
                               [a, &program] { return run(*a, program.common); });
   app->add_option("OP", a->op,
-                  "quantize, dequantize, kmeans, kmeans.assign, attention; default all");
+                  "quantize, dequantize, kmeans, kmeans.assign, kmeans.seed, attention; default all");
   app->add_option("SHAPE", a->shapes, "name=value,...; default: a few typical ones");
   app->add_option("--seconds", a->seconds, "For each backend and shape; default 0.3")
       ->type_name("S");

@@ -61,7 +61,7 @@ class Engine:
         config: path of a YAML file with an `engine:` section; it overrides the preset.
         threads: most threads a call may use; None for what affinity and cgroup allow.
         pin: operation -> backend, such as {"kmeans": "avx512"}. A pinned operation never falls
-            back. "*" pins all; "kmeans" pins "kmeans.step" and "kmeans.assign".
+            back. "*" pins all; "kmeans" pins "kmeans.step", "kmeans.assign" and "kmeans.seed".
         policy: "adaptive", "benchmark", "thresholds", "fixed" or "frozen".
         cache_dir: where verdicts and timings are kept; None for the user's cache directory, "" to
             keep nothing on disk.
@@ -342,7 +342,8 @@ class Engine:
         """Every candidate for a described call and why one is chosen; measures nothing.
 
         Args:
-            op: "quantize", "dequantize", "kmeans.step", "kmeans.assign" or "attention".
+            op: "quantize", "dequantize", "kmeans.step", "kmeans.assign", "kmeans.seed" or
+                "attention".
             **shape: the description, as in explain("kmeans.step", n=100000, d=128, k=1024).
 
         Returns:

@@ -164,10 +164,7 @@ Status Fit::step(bool with_previous) {
   params.weight_shift = in_.weight_shift;
   frame.params(params);
   frame.call().threads = runner_.threads();
-  if (poller_.active()) {
-    frame.call().progress = Poller::hook;
-    frame.call().progress_arg = &poller_;
-  }
+  poller_.watch(frame.call());
   Answer answer;
   if (auto s = runner_.run(SY_OP_KMEANS_STEP, frame.call(), states_.get(), &answer); !s) return s;
   tally_.add(answer);

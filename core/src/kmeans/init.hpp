@@ -7,15 +7,11 @@
 
 namespace switchyard::kmeans {
 
-/// floor(ln k) for k >= 1, from a table of integers.
-int floor_ln(std::int64_t k) noexcept;
-
 /// k distinct rows, uniformly (rows of weight zero only when there are too few others).
 void random_rows(const Input &in, std::int64_t k, std::uint64_t seed, std::uint32_t run,
                  float *centroids);
 
-/// Greedy k-means++: each centroid is the best of 2 + floor(ln k) rows drawn with probability
-/// proportional to weight times squared distance to the nearest centroid so far.
+/// Greedy k-means++: the rows that kmeans.seed draws.
 Status plus_plus(Runner &runner, const Input &in, std::int64_t k, std::uint64_t seed,
                  std::uint32_t run, Poller &poller, float *centroids);
 

@@ -2,6 +2,7 @@
 #include "kmeans/input.hpp"
 
 #include <fmt/format.h>
+#include <switchyard/ops/kmeans_exact.h>
 
 #include <algorithm>
 #include <bit>
@@ -9,7 +10,6 @@
 
 #include "base/checked.hpp"
 #include "io/cast.hpp"
-#include "kmeans/fixed_point.hpp"
 
 namespace switchyard::kmeans {
 namespace {
@@ -105,7 +105,7 @@ Status check_weights(Input &in, const TensorView &weights) {
     largest = std::max(largest, w[i]);
   }
   if (largest == 0) return fail(ErrorCode::invalid_argument, "all sample weights are zero");
-  in.weight_shift = fixed_point_shift(largest, in.n());
+  in.weight_shift = sy_kmeans_shift(largest, in.n());
   return {};
 }
 
@@ -216,7 +216,7 @@ Result<Input> make_input(Runner &runner, const TensorView &x, const TensorView &
   auto shifts = Tensor::empty(dtypes::i32, std::array{in.d()});
   if (!shifts) return tl::unexpected(shifts.error());
   for (std::size_t m = 0; m < maxima.size(); ++m)
-    shifts->data<std::int32_t>()[m] = fixed_point_shift(maxima[m], in.n());
+    shifts->data<std::int32_t>()[m] = sy_kmeans_shift(maxima[m], in.n());
   in.shifts = std::move(*shifts);
   if (want_variance) in.mean_variance = mean_variance(runner, in);
   return in;

@@ -24,12 +24,19 @@ class Poller {
   bool stop(double done) noexcept;
   bool stopped() const noexcept { return stopped_.load(std::memory_order_relaxed); }
 
+  /// Has the call report here, if anybody listens.
+  void watch(sy_call &call) noexcept {
+    if (!active()) return;
+    call.progress = hook;
+    call.progress_arg = this;
+  }
+
+ private:
   /// sy_call::progress, with the Poller as argument.
   static std::int32_t hook(void *self, double done) noexcept {
     return static_cast<Poller *>(self)->stop(done) ? 1 : 0;
   }
 
- private:
   const Progress &progress_;
   std::mutex mutex_;
   std::chrono::steady_clock::time_point last_{};

@@ -10,9 +10,9 @@
 namespace switchyard {
 
 std::span<const OpSpec *const> all_ops() noexcept {
-  static const std::array<const OpSpec *, 5> ops{&quantize_spec(), &dequantize_spec(),
+  static const std::array<const OpSpec *, 6> ops{&quantize_spec(),    &dequantize_spec(),
                                                  &kmeans_step_spec(), &kmeans_assign_spec(),
-                                                 &attention_spec()};
+                                                 &kmeans_seed_spec(), &attention_spec()};
   return ops;
 }
 

@@ -71,6 +71,7 @@ const OpSpec &quantize_spec() noexcept;
 const OpSpec &dequantize_spec() noexcept;
 const OpSpec &kmeans_step_spec() noexcept;
 const OpSpec &kmeans_assign_spec() noexcept;
+const OpSpec &kmeans_seed_spec() noexcept;
 const OpSpec &attention_spec() noexcept;
 
 }  // namespace switchyard

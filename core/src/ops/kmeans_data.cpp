@@ -2,6 +2,7 @@
 /// Generated k-means problems.
 #include <fmt/format.h>
 #include <switchyard/ops/kmeans.h>
+#include <switchyard/ops/kmeans_exact.h>
 
 #include <algorithm>
 #include <array>
@@ -9,7 +10,6 @@
 
 #include "base/checked.hpp"
 #include "base/suggest.hpp"
-#include "kmeans/fixed_point.hpp"
 #include "op/octave.hpp"
 #include "ops/kmeans_problem.hpp"
 
@@ -114,7 +114,7 @@ void fill_shifts(std::int32_t *shifts, const float *x, const float *w, const Siz
       const double v = x[i * s.stride + m];
       largest = std::max(largest, std::abs(w != nullptr ? static_cast<double>(w[i]) * v : v));
     }
-    shifts[m] = fixed_point_shift(largest, s.n);
+    shifts[m] = sy_kmeans_shift(largest, s.n);
   }
 }
 
@@ -228,7 +228,7 @@ Result<Problem> make_problem(Primitive op, const Shape &shape, std::uint64_t see
       w->data<float>()[i] = v;
       largest = std::max(largest, v);
     }
-    params.weight_shift = fixed_point_shift(largest, s.n);
+    params.weight_shift = sy_kmeans_shift(largest, s.n);
     p.inputs[SY_KMEANS_IN_WEIGHTS] = std::move(*w);
     weights = p.inputs[SY_KMEANS_IN_WEIGHTS].data<float>();
   }
@@ -251,6 +251,8 @@ Result<Problem> make_problem(Primitive op, const Shape &shape, std::uint64_t see
   set_outputs(op, *want, s, p);
   return p;
 }
+
+std::span<const std::string_view> data_kinds() noexcept { return kKinds; }
 
 std::vector<Shape> conformance_shapes(Primitive op) {
   std::vector<Shape> shapes;

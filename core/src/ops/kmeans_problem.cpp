@@ -42,40 +42,62 @@ std::span<const std::int64_t> shape_of(const sy_tensor &t) noexcept {
   return {t.shape, static_cast<std::size_t>(t.rank)};
 }
 
-/// Type, shape and layout of one tensor besides x.
-Status check(Primitive op, std::string_view name, const sy_tensor *t, DType dtype,
-             std::span<const std::int64_t> shape, bool required) {
+}  // namespace
+
+Status check_tensor(std::string_view op, std::string_view name, const sy_tensor *t, DType dtype,
+                    std::span<const std::int64_t> shape, bool required) {
   if (t == nullptr) {
     if (!required) return {};
-    return fail(ErrorCode::invalid_argument, fmt::format("{}: {} is missing", op_id(op), name));
+    return fail(ErrorCode::invalid_argument, fmt::format("{}: {} is missing", op, name));
   }
   if (!same(t->dtype, dtype))
-    return fail(ErrorCode::dtype, fmt::format("{}: {} is {}; it must be {}", op_id(op), name,
+    return fail(ErrorCode::dtype, fmt::format("{}: {} is {}; it must be {}", op, name,
                                               to_string(t->dtype), to_string(dtype)));
   if (!std::ranges::equal(shape_of(*t), shape))
-    return fail(ErrorCode::shape, fmt::format("{}: {} has shape {}; it must be {}", op_id(op), name,
+    return fail(ErrorCode::shape, fmt::format("{}: {} has shape {}; it must be {}", op, name,
                                               shape_text(shape_of(*t)), shape_text(shape)));
   if (!contiguous(*t))
-    return fail(ErrorCode::shape, fmt::format("{}: {} must be contiguous", op_id(op), name));
+    return fail(ErrorCode::shape, fmt::format("{}: {} must be contiguous", op, name));
   return {};
 }
 
-Status check_x(Primitive op, const sy_tensor *x) {
-  if (x == nullptr)
-    return fail(ErrorCode::invalid_argument, fmt::format("{}: x is missing", op_id(op)));
+Status check_x(std::string_view op, const sy_tensor *x) {
+  if (x == nullptr) return fail(ErrorCode::invalid_argument, fmt::format("{}: x is missing", op));
   if (!same(x->dtype, dtypes::f32))
     return fail(ErrorCode::dtype,
-                fmt::format("{}: x is {}; it must be f32", op_id(op), to_string(x->dtype)));
+                fmt::format("{}: x is {}; it must be f32", op, to_string(x->dtype)));
   if (x->rank != 2 || x->shape[0] < 1 || x->shape[1] < 1)
     return fail(ErrorCode::shape, fmt::format("{}: x has shape {}; it must be [n, d], n and d >= 1",
-                                              op_id(op), shape_text(shape_of(*x))));
+                                              op, shape_text(shape_of(*x))));
   if (x->shape[1] > 1 && x->strides[1] != 1)
     return fail(ErrorCode::shape,
-                fmt::format("{}: the elements of a row of x must be adjacent", op_id(op)));
+                fmt::format("{}: the elements of a row of x must be adjacent", op));
   if (x->shape[0] > INT64_MAX / 2 / x->shape[1])
-    return fail(ErrorCode::overflow, fmt::format("{}: x is too large", op_id(op)));
+    return fail(ErrorCode::overflow, fmt::format("{}: x is too large", op));
   return {};
 }
+
+std::optional<std::string> differ(std::string_view name, const sy_tensor *got,
+                                  const sy_tensor *want) {
+  if (got == nullptr || want == nullptr) return std::nullopt;
+  const auto *a = TensorView(*got).data<std::byte>(), *b = TensorView(*want).data<std::byte>();
+  const std::size_t unit = size_of(want->dtype);
+  const auto count = static_cast<std::size_t>(TensorView(*want).elements());
+  if (std::memcmp(a, b, count * unit) == 0) return std::nullopt;
+  std::size_t at = 0;
+  while (std::memcmp(a + at * unit, b + at * unit, unit) == 0) ++at;
+  const auto text = [&](const std::byte *p) {
+    const auto read = [&]<class T>(T value) {
+      std::memcpy(&value, p + at * unit, sizeof value);
+      return fmt::format("{}", value);
+    };
+    if (want->dtype.code == SY_TYPE_FLOAT) return unit == 4 ? read(0.0f) : read(0.0);
+    return unit == 4 ? read(std::int32_t{}) : read(std::int64_t{});
+  };
+  return fmt::format("{}: element {} is {}; the reference says {}", name, at, text(a), text(b));
+}
+
+namespace {
 
 Status check_step(const sy_call &call, std::int64_t n, std::int64_t d, std::int64_t k) {
   const auto op = Primitive::step;
@@ -107,7 +129,8 @@ Status check_step(const sy_call &call, std::int64_t n, std::int64_t d, std::int6
       output(SY_KMEANS_STEP_OUT_DISTANCES, dtypes::f32, rows, false),
   };
   for (const Item &i : items)
-    if (auto s = check(op, i.name, i.tensor, i.dtype, i.shape, i.required); !s) return s;
+    if (auto s = check_tensor(op_id(op), i.name, i.tensor, i.dtype, i.shape, i.required); !s)
+      return s;
   if (!weighted && out(call, SY_KMEANS_STEP_OUT_WEIGHTS) != nullptr)
     return fail(ErrorCode::invalid_argument,
                 "kmeans.step: weight totals are wanted but there are no weights");
@@ -123,7 +146,8 @@ Status check_assign(const sy_call &call, std::int64_t n) {
     any |= t != nullptr;
     const std::span<const std::int64_t> shape =
         slot == SY_KMEANS_ASSIGN_OUT_INERTIA_PARTIALS ? blocks : rows;
-    if (auto s = check(Primitive::assign, kAssignOutputNames[slot], t, dtype[slot], shape, false);
+    if (auto s = check_tensor(op_id(Primitive::assign), kAssignOutputNames[slot], t, dtype[slot],
+                              shape, false);
         !s)
       return s;
   }
@@ -131,39 +155,20 @@ Status check_assign(const sy_call &call, std::int64_t n) {
   return fail(ErrorCode::invalid_argument, "kmeans.assign: no output is wanted");
 }
 
-std::optional<std::string> differ(std::string_view name, const sy_tensor *got,
-                                  const sy_tensor *want) {
-  if (got == nullptr || want == nullptr) return std::nullopt;
-  const auto *a = TensorView(*got).data<std::byte>(), *b = TensorView(*want).data<std::byte>();
-  const std::size_t unit = size_of(want->dtype);
-  const auto count = static_cast<std::size_t>(TensorView(*want).elements());
-  if (std::memcmp(a, b, count * unit) == 0) return std::nullopt;
-  std::size_t at = 0;
-  while (std::memcmp(a + at * unit, b + at * unit, unit) == 0) ++at;
-  const auto text = [&](const std::byte *p) {
-    const auto read = [&]<class T>(T value) {
-      std::memcpy(&value, p + at * unit, sizeof value);
-      return fmt::format("{}", value);
-    };
-    if (want->dtype.code == SY_TYPE_FLOAT) return unit == 4 ? read(0.0f) : read(0.0);
-    return unit == 4 ? read(std::int32_t{}) : read(std::int64_t{});
-  };
-  return fmt::format("{}: element {} is {}; the reference says {}", name, at, text(a), text(b));
-}
-
 }  // namespace
 
 Status validate(Primitive op, const sy_call &call) {
   const auto *x = in(call, SY_KMEANS_IN_X), *c = in(call, SY_KMEANS_IN_CENTROIDS);
-  if (auto s = check_x(op, x); !s) return s;
+  if (auto s = check_x(op_id(op), x); !s) return s;
   const std::int64_t n = x->shape[0], d = x->shape[1];
   const std::int64_t k = c != nullptr && c->rank == 2 ? c->shape[0] : 1;
-  if (auto s = check(op, kInputNames[1], c, dtypes::f32, std::array{k, d}, true); !s) return s;
+  if (auto s = check_tensor(op_id(op), kInputNames[1], c, dtypes::f32, std::array{k, d}, true); !s)
+    return s;
   if (k < 1 || k > INT32_MAX)
     return fail(ErrorCode::shape,
                 fmt::format("{}: {} centroids; 1 to {} are allowed", op_id(op), k, INT32_MAX));
-  if (auto s = check(op, kInputNames[2], in(call, SY_KMEANS_IN_WEIGHTS), dtypes::f32, std::array{n},
-                     false);
+  if (auto s = check_tensor(op_id(op), kInputNames[2], in(call, SY_KMEANS_IN_WEIGHTS), dtypes::f32,
+                            std::array{n}, false);
       !s)
     return s;
   const auto *p = static_cast<const sy_kmeans_params *>(call.params);
@@ -191,15 +196,20 @@ void key(Primitive op, const sy_call &call, KeyBuilder &builder) noexcept {
   for (std::size_t i = 0; i < slots; ++i) builder.add(out(call, i) != nullptr, 1);
 }
 
+Shape describe_rows(const sy_tensor &x, std::int64_t k, bool weighted) {
+  Shape shape;
+  shape.set("n", x.shape[0]).set("d", x.shape[1]).set("k", k).set("dtype", "f32");
+  if (weighted) shape.set("weighted", 1);
+  const std::int64_t pad = x.strides[0] - x.shape[1];
+  if (x.shape[0] > 1 && pad > 0) shape.set("pad", std::min<std::int64_t>(pad, 4096));
+  const auto address = reinterpret_cast<std::uintptr_t>(x.handle) + x.byte_offset;
+  if (address % 64 != 0) shape.set("misalign", static_cast<std::int64_t>(address % 64 / 4));
+  return shape;
+}
+
 Shape describe(Primitive op, const sy_call &call) {
   const auto *x = in(call, SY_KMEANS_IN_X), *c = in(call, SY_KMEANS_IN_CENTROIDS);
-  Shape shape;
-  shape.set("n", x->shape[0]).set("d", x->shape[1]).set("k", c->shape[0]).set("dtype", "f32");
-  if (in(call, SY_KMEANS_IN_WEIGHTS) != nullptr) shape.set("weighted", 1);
-  const std::int64_t pad = x->strides[0] - x->shape[1];
-  if (x->shape[0] > 1 && pad > 0) shape.set("pad", std::min<std::int64_t>(pad, 4096));
-  const auto address = reinterpret_cast<std::uintptr_t>(x->handle) + x->byte_offset;
-  if (address % 64 != 0) shape.set("misalign", static_cast<std::int64_t>(address % 64 / 4));
+  Shape shape = describe_rows(*x, c->shape[0], in(call, SY_KMEANS_IN_WEIGHTS) != nullptr);
   const auto flag = [&](std::string_view name, bool value, bool fallback) {
     if (value != fallback) shape.set(name, value ? 1 : 0);
   };

@@ -27,6 +27,18 @@ Shape describe(Primitive op, const sy_call &call);
 Result<Problem> make_problem(Primitive op, const Shape &shape, std::uint64_t seed);
 std::vector<Shape> conformance_shapes(Primitive op);
 std::vector<Shape> gate_shapes(Primitive op, const Shape &like);
+std::span<const std::string_view> data_kinds() noexcept;
+
+// Parts that kmeans.seed shares.
+Status check_x(std::string_view op, const sy_tensor *x);
+/// Type, shape and contiguity of a tensor besides x.
+Status check_tensor(std::string_view op, std::string_view name, const sy_tensor *t, DType dtype,
+                    std::span<const std::int64_t> shape, bool required);
+Shape describe_rows(const sy_tensor &x, std::int64_t k, bool weighted);
+/// How one output differs; absent ones do not.
+std::optional<std::string> differ(std::string_view name, const sy_tensor *got,
+                                  const sy_tensor *want);
+
 /// Bit by bit.
 std::optional<std::string> compare(Primitive op, const sy_call &got, const sy_call &want);
 Work work(Primitive op, const sy_call &call) noexcept;

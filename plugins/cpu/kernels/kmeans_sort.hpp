@@ -30,7 +30,7 @@ inline int64_t segment_rows(int64_t n) {
   if (share >= 65536) return 65536;
   if (share >= SY_KMEANS_INERTIA_BLOCK)
     return share / SY_KMEANS_INERTIA_BLOCK * SY_KMEANS_INERTIA_BLOCK;
-  return share <= 1024 ? 1024 : (share + kSmallBox - 1) / kSmallBox * kSmallBox;
+  return share <= 1024 ? 1024 : (share + 255) / 256 * 256;
 }
 
 /// Segments one after the other, each padded to whole small boxes with copies of its last point.

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * switchyard/ops/kmeans.h - the operations "kmeans.step" and "kmeans.assign".
+ * switchyard/ops/kmeans.h - the operations "kmeans.step", "kmeans.assign" and "kmeans.seed".
  *
- * A fit (initialisation, iterations, empty clusters, stopping) is driven by the
- * host, once for every backend; plugins offer these two primitives. All results
+ * A fit (iterations, empty clusters, stopping) is driven by the host, once for
+ * every backend; plugins offer these primitives. All results
  * are defined bit by bit (docs/kmeans.md), so that backends may be exchanged
  * from one iteration to the next:
  *
@@ -30,6 +30,7 @@ extern "C" {
 
 #define SY_OP_KMEANS_STEP "kmeans.step"
 #define SY_OP_KMEANS_ASSIGN "kmeans.assign"
+#define SY_OP_KMEANS_SEED "kmeans.seed"
 
 #define SY_KMEANS_INERTIA_BLOCK 8192
 
@@ -73,6 +74,40 @@ typedef struct sy_kmeans_params {
   int32_t weight_shift; /* step with weights: the shift of the weight totals */
   uint32_t reserved;
 } sy_kmeans_params;
+
+/* kmeans.seed: k rows drawn by greedy k-means++. With the functions of kmeans_exact.h, exactly:
+ *
+ *   nearest[i] = 1; steps j = 0..k-1:
+ *     s = sy_kmeans_shift(max_i (double)w[i] * nearest[i], n), w[i] = 1 without weights
+ *     chance(i, D) = (uint64_t)((double)w[i] * (double)D * 2^s), rounded down
+ *     total = sum_i chance(i, nearest[i]); 64 bits suffice
+ *     trials t = 0..T-1, T = 1 at step 0, else 2 + floor(ln k): with the draws of {seed, run,
+ *       step j, trial t}, p = sy_kmeans_below(total), and the row drawn is the lowest i with
+ *       chance(0, nearest[0]) + ... + chance(i, nearest[i]) > p; if total is 0, the row is
+ *       sy_kmeans_below(n)
+ *     the step's row is the drawn row r with the least sum_i chance(i, min(nearest[i], D(i, r))),
+ *       D(i, r) = min(D*(x[i], x[r]), FLT_MAX), the first trial among equals; the first trial if
+ *       total is 0
+ *     nearest[i] = D(i, row) after step 0, else min(nearest[i], D(i, row))
+ */
+enum {
+  SY_KMEANS_SEED_IN_X = 0,       /* as above */
+  SY_KMEANS_SEED_IN_WEIGHTS = 1, /* f32 [n], >= 0; optional */
+  SY_KMEANS_SEED_INPUTS = 2
+};
+enum {
+  SY_KMEANS_SEED_OUT_ROWS = 0, /* i64 [k], in the order of the steps; 1 <= k <= n */
+  SY_KMEANS_SEED_OUTPUTS = 1
+};
+
+/* Parameters of kmeans.seed. Append-only. */
+typedef struct sy_kmeans_seed_params {
+  uint32_t struct_size;
+  uint32_t flags; /* zero */
+  uint64_t seed;
+  uint32_t run; /* of several with the same seed */
+  uint32_t reserved;
+} sy_kmeans_seed_params;
 
 #ifdef __cplusplus
 }
