@@ -3,186 +3,106 @@
 // interleaved.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
-#include <memory>
 
+#include "bench_file.hpp"
+#include "bench_plan.hpp"
 #include "cancel.hpp"
-#include "compare.hpp"
+#include "machine/limits.hpp"
+#include "machine/machine.hpp"
 #include "op/op_spec.hpp"
 #include "session.hpp"
-#include "shapes.hpp"
 #include "text.hpp"
 
 namespace switchyard::cli {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+/// Integers of the operations that have an option of their own, for sweeps.
+constexpr const char *kDimensions[] = {"n", "rows", "d", "k", "b", "hq", "hkv", "lq", "lkv"};
+
 struct Arguments {
   std::string op;
   std::vector<std::string> shapes;
-  double seconds = 0.3;
+  std::map<std::string, std::string> dimensions;
+  std::string seconds = "0.3", budget, resume, label;
+  bool csv = false;
 };
 
-/// What people run when they name no shape: a small and a large case of each kind.
-std::vector<std::string> default_shapes(const std::string &op) {
-  if (op == SY_OP_QUANTIZE || op == SY_OP_DEQUANTIZE)
-    return {"n=65536,rows=64,format=mlx_affine4", "n=4194304,rows=1024,format=mlx_affine4",
-            "n=4194304,rows=1024,format=ternary", "n=4194304,rows=1024,format=q4_0",
-            "n=4194304,rows=1024,format=q8_0"};
-  if (op == SY_OP_KMEANS_STEP || op == SY_OP_KMEANS_ASSIGN)
-    return {"n=1000,d=16,k=8", "n=100000,d=16,k=64", "n=10000,d=128,k=256"};
-  return {"b=1,hq=32,hkv=8,lq=1,lkv=1024,d=128,causal=bottom_right",
-          "b=1,hq=8,hkv=8,lq=256,lkv=256,d=64",
-          "b=1,hq=8,hkv=2,lq=512,lkv=512,d=64,causal=bottom_right"};
-}
-
-/// One backend on one problem. Not movable once bound: the frame's call points into it.
-struct Candidate {
-  std::string backend, kernel, verified, refused;
-  Engine *engine = nullptr;
-  ProblemOutputs outputs;
-  std::unique_ptr<CallFrame> frame;
-  std::unique_ptr<Bound> bound;
-  std::vector<double> ms;  ///< of each sample, per call
-  int inner = 1;           ///< calls per sample, so that the clock's cost does not matter
-  double spent_ms = 0;
-
-  double minimum() const { return *std::ranges::min_element(ms); }
-  double median() const {
-    std::vector<double> sorted = ms;
-    std::ranges::sort(sorted);
-    return sorted[sorted.size() / 2];
+/// What is left of --budget, spread over what is left to do.
+class Clockwork {
+ public:
+  Clockwork(double seconds, std::optional<double> budget) : seconds_(seconds), budget_(budget) {}
+  bool over() const { return budget_ && spent() >= *budget_; }
+  /// For one backend on one shape. A tenth is for data, warming up and comparing.
+  double share(std::size_t shapes, std::size_t backends) const {
+    if (!budget_) return seconds_;
+    const double left = 0.9 * std::max(*budget_ - spent(), 0.0);
+    return std::min(seconds_,
+                    left / static_cast<double>(std::max<std::size_t>(shapes * backends, 1)));
   }
+  double spent() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+ private:
+  double seconds_;
+  std::optional<double> budget_;
+  Clock::time_point start_ = Clock::now();
 };
 
-Status sample(Candidate &c) {
-  const auto start = std::chrono::steady_clock::now();
-  sy_error error{};
-  error.struct_size = sizeof(error);
-  for (int i = 0; i < c.inner; ++i)
-    if (c.bound->run(&error) != SY_OK)
-      return fail(ErrorCode::backend, fmt::format("{}: {}", c.backend, error.message));
-  const double ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  c.ms.push_back(ms / c.inner);
-  c.spent_ms += ms;
-  return {};
+std::string bound_of(const BenchRow &row, const BenchResult &r, const MachineLimits *limits) {
+  if (limits == nullptr) return "";
+  return find_bottleneck(*limits, row.bytes, row.flops, r.median_ms / 1e3, r.threads).text();
 }
 
-/// Binds and warms up; `refused` says why not.
-Status prepare(Candidate &c, const OpShape &shape, const Problem &problem) {
-  auto outputs = ProblemOutputs::make(problem);
-  if (!outputs) return tl::unexpected(outputs.error());
-  c.outputs = std::move(*outputs);
-  c.frame = std::make_unique<CallFrame>(static_cast<std::uint32_t>(problem.inputs.size()),
-                                        static_cast<std::uint32_t>(problem.outputs.size()));
-  bind(problem, c.outputs, *c.frame);
-  sy_error error{};
-  error.struct_size = sizeof(error);
-  RunInfo info;
-  // The first run decides, verifies where needed and warms up.
-  if (c.engine->run(shape.op, c.frame->call(), &error, &info) != SY_OK) {
-    c.refused = error.message;
-    return {};
-  }
-  c.kernel = info.kernel;
-  c.verified = info.verified;
-  auto bound = c.engine->bind(shape.op, c.frame->call());
-  if (!bound) {
-    c.refused = bound.error().message;
-    return {};
-  }
-  c.bound = std::make_unique<Bound>(std::move(*bound));
-  if (auto ok = sample(c); !ok) return ok;
-  constexpr double kSampleMs = 0.02;
-  c.inner = std::clamp(static_cast<int>(kSampleMs / std::max(c.ms.front(), 1e-6)), 1, 1000);
-  if (c.ms.front() < 1000 * kSampleMs) c.ms.clear();  // cheap: do not keep the cold sample
-  return {};
-}
-
-Status measure(std::vector<std::unique_ptr<Candidate>> &candidates, double seconds) {
-  constexpr std::size_t kMostSamples = 2000;
-  for (bool any = true; any;) {
-    any = false;
-    for (auto &c : candidates) {
-      if (!c->bound) continue;
-      const bool done =
-          !c->ms.empty() && (c->spent_ms >= seconds * 1e3 || c->ms.size() >= kMostSamples);
-      if (done) continue;
-      any = true;
-      if (auto ok = sample(*c); !ok) return ok;
-      if (auto ok = check_cancelled(); !ok) return ok;
-    }
-  }
-  return {};
-}
-
-struct Row {
-  Json json;
-  std::string text;
-};
-
-Row report(const OpShape &shape, const Work &work,
-           std::vector<std::unique_ptr<Candidate>> &candidates) {
-  std::ranges::stable_sort(candidates, [](const auto &a, const auto &b) {
-    if (a->ms.empty() || b->ms.empty()) return b->ms.empty() && !a->ms.empty();
-    return a->median() < b->median();
-  });
+std::string row_text(const BenchRow &row, const MachineLimits *limits) {
   double reference = 0;
-  for (const auto &c : candidates)
-    if (c->backend == "reference" && !c->ms.empty()) reference = c->median();
-  Table table({"backend", "median", "min", "GB/s", "GFLOP/s", "x reference", "verified", "kernel"},
-              "lrrrrrll");
-  Row row;
-  row.json["op"] = shape.op;
-  row.json["shape"] = shape.shape.text();
-  row.json["results"] = Json::array();
-  row.json["refused"] = Json::array();
+  for (const BenchResult &r : row.results)
+    if (r.backend == "reference") reference = r.median_ms;
+  Table table({"backend", "min", "median", "p95", "GB/s", "GFLOP/s", "x reference", "answer",
+               "kernel", limits != nullptr ? "limited by" : ""},
+              "lrrrrrrlll");
   std::string refused;
-  for (const auto &c : candidates) {
-    if (c->ms.empty()) {
-      row.json["refused"].push_back(Json{{"backend", c->backend}, {"reason", c->refused}});
-      refused += fmt::format("  {}: {}\n", c->backend, c->refused);
+  for (const BenchResult &r : row.results) {
+    if (!r.refused.empty()) {
+      refused += fmt::format("  {}: {}\n", r.backend, r.refused);
       continue;
     }
-    const double median = c->median();
-    const double factor = reference > 0 ? reference / median : 0;
-    const double gb = work.bytes / median / 1e6, gflop = work.flops / median / 1e6;
-    row.json["results"].push_back(
-        Json{{"backend", c->backend},
-             {"kernel", c->kernel},
-             {"verified", c->verified},
-             {"median_ms", median},
-             {"min_ms", c->minimum()},
-             {"samples", c->ms.size()},
-             {"gb_per_s", gb},
-             {"gflop_per_s", gflop},
-             {"times_faster_than_reference", factor > 0 ? Json(factor) : Json(nullptr)}});
-    table.add({c->backend, duration(median), duration(c->minimum()), fmt::format("{:.3g}", gb),
-               fmt::format("{:.3g}", gflop), times_faster(factor), c->verified, c->kernel});
+    if (!r.wrong.empty()) refused += fmt::format("  WRONG: {}: {}\n", r.backend, r.wrong);
+    table.add({r.backend, duration(r.min_ms), duration(r.median_ms), duration(r.p95_ms),
+               fmt::format("{:.3g}", row.bytes / r.median_ms / 1e6),
+               fmt::format("{:.3g}", row.flops / r.median_ms / 1e6),
+               times_faster(reference > 0 ? reference / r.median_ms : 0),
+               !r.wrong.empty() ? "WRONG"
+               : r.compared     ? "right"
+                                : r.verified,
+               r.kernel, bound_of(row, r, limits)});
   }
-  row.text = fmt::format("{} {}\n{}{}\n", shape.op, shape.shape.text(), table.text("  "), refused);
-  return row;
+  return fmt::format("{} {}\n{}{}\n", row.op, row.shape, table.text("  "), refused);
 }
 
-Result<Row> bench_one(const OpShape &shape, const OpSpec &spec, std::uint64_t seed,
-                      const std::vector<std::string> &backends, Rivals &rivals, double seconds) {
-  show_status(fmt::format("{} {}", shape.op, shape.shape.text()));
-  EndAtOnce scope;
-  auto problem = spec.make_problem(shape.shape, seed);
-  if (!problem) return tl::unexpected(problem.error());
-  std::vector<std::unique_ptr<Candidate>> candidates;
-  for (const std::string &backend : backends) {
-    auto engine = rivals.get(backend);
-    if (!engine) return tl::unexpected(engine.error());
-    auto &c = *candidates.emplace_back(std::make_unique<Candidate>());
-    c.backend = backend;
-    c.engine = *engine;
-    if (auto ok = prepare(c, shape, *problem); !ok) return tl::unexpected(ok.error());
-  }
-  const Work work = candidates.empty() ? Work{} : spec.work(candidates.front()->frame->call());
-  if (auto ok = measure(candidates, seconds); !ok) return tl::unexpected(ok.error());
-  return report(shape, work, candidates);
+std::string quoted(const std::string &text) {
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + '"';
+}
+
+std::string csv_text(const std::vector<BenchRow> &rows) {
+  std::string out =
+      "op,shape,backend,kernel,verified,compared,wrong,threads,samples,min_ms,median_ms,p95_ms,"
+      "gb_per_s,gflop_per_s,refused\n";
+  for (const BenchRow &row : rows)
+    for (const BenchResult &r : row.results) {
+      out += fmt::format("{},{},{},", row.op, quoted(row.shape), quoted(r.backend));
+      if (!r.refused.empty())
+        out += ",,,,,,,,,,," + quoted(r.refused) + "\n";
+      else
+        out += fmt::format("{},{},{},{},{},{},{:.9g},{:.9g},{:.9g},{:.6g},{:.6g},\n",
+                           quoted(r.kernel), r.verified, r.compared ? 1 : 0, quoted(r.wrong),
+                           r.threads, r.samples, r.min_ms, r.median_ms, r.p95_ms,
+                           row.bytes / r.median_ms / 1e6, row.flops / r.median_ms / 1e6);
+    }
+  return out;
 }
 
 /// The shapes to measure; a first argument that is a shape belongs to no op and is refused.
@@ -195,47 +115,108 @@ Result<std::vector<OpShape>> plan(const Arguments &a, const Common &common) {
   std::vector<OpShape> shapes;
   for (const std::string &op : ops) {
     if (auto index = find_op(canonical_op(op)); !index) return tl::unexpected(index.error());
-    const auto texts = a.shapes.empty() ? default_shapes(canonical_op(op)) : a.shapes;
+    std::vector<std::string> texts = a.shapes;
+    if (texts.empty() && a.dimensions.empty()) texts = default_shapes(canonical_op(op));
+    if (texts.empty()) texts.emplace_back();
     for (const std::string &text : texts) {
-      auto shape = parse_op_shape(op, {text}, common);
-      if (!shape) return tl::unexpected(shape.error());
-      shapes.push_back(std::move(*shape));
+      auto some = expand(op, text, a.dimensions, common);
+      if (!some) return tl::unexpected(some.error());
+      shapes.insert(shapes.end(), some->begin(), some->end());
     }
   }
   return shapes;
 }
 
+struct Times {
+  double seconds = 0;
+  std::optional<double> budget;
+};
+
+Result<Times> times_of(const Arguments &a) {
+  auto seconds = parse_seconds("--seconds", a.seconds);
+  if (!seconds) return tl::unexpected(seconds.error());
+  Times out{*seconds, std::nullopt};
+  if (a.budget.empty()) return out;
+  auto budget = parse_seconds("--budget", a.budget);
+  if (!budget) return tl::unexpected(budget.error());
+  out.budget = *budget;
+  return out;
+}
+
 Outcome run(const Arguments &a, const Common &common) {
   if (auto ok = check_common(common); !ok) return tl::unexpected(ok.error());
-  if (!(a.seconds > 0 && a.seconds <= 600))
-    return fail(ErrorCode::usage,
-                fmt::format("--seconds {}: it must be above 0 and at most 600", a.seconds));
+  if (a.csv && common.json)
+    return fail(ErrorCode::usage, "--csv and --json: one document at a time");
+  auto times = times_of(a);
+  if (!times) return tl::unexpected(times.error());
   auto shapes = plan(a, common);
   if (!shapes) return tl::unexpected(shapes.error());
   auto engine = make_engine(common);
   if (!engine) return tl::unexpected(engine.error());
-  std::vector<std::string> backends = backend_names(*engine);
   const std::string &pin = common.require_backend.empty() ? common.backend : common.require_backend;
-  if (!pin.empty()) backends = {pin};
-  Options options = engine->options();
-  options.pin.clear();
-  Rivals rivals(std::move(options), *engine);
+  const std::vector<std::string> backends =
+      pin.empty() ? backend_names(*engine) : std::vector<std::string>{pin};
+  const std::uint64_t seed = common.seed.value_or(0);
+  BenchFile file{BenchFile::describe(*engine, seed, a.label), {}};
+  if (!a.resume.empty()) {
+    auto opened = BenchFile::open(a.resume, std::move(file.head));
+    if (!opened) return tl::unexpected(opened.error());
+    file = std::move(*opened);
+  }
+  const auto limits = cached_limits(resolve_cache_dir(engine->options().cache_dir));
 
-  Json doc = document("bench");
-  doc["threads"] = engine->threads();
-  doc["shapes"] = Json::array();
-  std::string text;
-  for (const OpShape &shape : *shapes) {
-    const OpSpec &spec = *all_ops()[*find_op(shape.op)];
-    auto row = bench_one(shape, spec, common.seed.value_or(0), backends, rivals, a.seconds);
+  Rivals rivals(engine->options(), *engine);
+  const Clockwork clock(times->seconds, times->budget);
+  std::vector<BenchRow> rows;
+  std::vector<std::string> left;  // what --budget had no time for
+  std::size_t resumed = 0;
+  for (std::size_t i = 0; i < shapes->size(); ++i) {
+    const OpShape &shape = (*shapes)[i];
+    if (const BenchRow *known = file.find(shape)) {
+      rows.push_back(*known);
+      ++resumed;
+      continue;
+    }
+    if (clock.over()) {
+      left.push_back(shape.op + " " + shape.shape.text());
+      continue;
+    }
+    show_status(fmt::format("[{}/{}, {:.0f} s] {} {}", i + 1, shapes->size(), clock.spent(),
+                            shape.op, shape.shape.text()));
+    auto row = bench_shape(shape, seed, backends, rivals,
+                           clock.share(shapes->size() - i, backends.size()));
     clear_status();
     if (!row) return tl::unexpected(row.error());
-    doc["shapes"].push_back(std::move(row->json));
-    text += row->text;
+    rows.push_back(*row);
+    file.rows.push_back(std::move(*row));
+    if (!a.resume.empty())
+      if (auto ok = file.save(a.resume); !ok) return tl::unexpected(ok.error());
+  }
+
+  bool right = true;
+  Json doc = document("bench");
+  doc.update(file.head);
+  doc["threads"] = engine->threads();
+  doc["resumed"] = resumed;
+  doc["left_out"] = left;
+  doc["shapes"] = Json::array();
+  std::string text;
+  for (const BenchRow &row : rows) {
+    Json json = row.json();
+    for (std::size_t i = 0; i < json["results"].size(); ++i)
+      json["results"][i]["limited_by"] = bound_of(row, row.results[i], limits ? &*limits : nullptr);
+    doc["shapes"].push_back(std::move(json));
+    text += row_text(row, limits ? &*limits : nullptr);
+    for (const BenchResult &r : row.results) right = right && r.wrong.empty();
   }
   text += fmt::format("{} threads; backends took turns on the same data\n", engine->threads());
-  print_result(common, doc, text);
-  return 0;
+  if (resumed > 0) text += fmt::format("{} of {} shapes from {}\n", resumed, rows.size(), a.resume);
+  if (!left.empty())
+    text +=
+        fmt::format("the budget of {} was over before {} more shapes{}\n", a.budget, left.size(),
+                    a.resume.empty() ? "; --resume FILE would keep what is done" : "");
+  print_result(common, doc, a.csv ? csv_text(rows) : text);
+  return right ? 0 : exit_code(ErrorCode::verification);
 }
 
 }  // namespace
@@ -244,11 +225,29 @@ void add_bench(Program &program) {
   auto a = std::make_shared<Arguments>();
   CLI::App *app = add_command(program, nullptr, "bench", "Time every backend on generated problems",
                               [a, &program] { return run(*a, program.common); });
-  app->add_option("OP", a->op,
-                  "quantize, dequantize, kmeans, kmeans.assign, kmeans.seed, attention; default all");
-  app->add_option("SHAPE", a->shapes, "name=value,...; default: a few typical ones");
+  app->add_option(
+      "OP", a->op,
+      "quantize, dequantize, kmeans, kmeans.assign, kmeans.seed, attention; default all");
+  app->add_option(
+      "SHAPE", a->shapes,
+      "name=value,...; a value may be a sweep LOW..HIGH[:FACTOR|:+STEP]; default: a few "
+      "typical ones");
+  for (const char *name : kDimensions)
+    app->add_option_function<std::string>(
+           std::string("--") + name,
+           [a, name](const std::string &value) { a->dimensions[name] = value; },
+           fmt::format("{} of every shape; may be a sweep such as 1e4..1e8:10", name))
+        ->type_name("N|SWEEP")
+        ->group("Shapes");
   app->add_option("--seconds", a->seconds, "For each backend and shape; default 0.3")
       ->type_name("S");
+  app->add_option("--budget", a->budget, "For all of it, such as 30s: shapes share what is left")
+      ->type_name("TIME");
+  app->add_option("--resume", a->resume,
+                  "Keep each shape's figures there as they come, and take them from there")
+      ->type_name("FILE");
+  app->add_option("--label", a->label, "What --resume's FILE says of itself")->type_name("TEXT");
+  app->add_flag("--csv", a->csv, "One line for each backend and shape");
 }
 
 }  // namespace switchyard::cli

@@ -7,11 +7,14 @@
 #include "limits.hpp"
 #include "machine/machine.hpp"
 #include "machine_report.hpp"
+#include "measure.hpp"
 #include "session.hpp"
 #include "text.hpp"
 
 namespace switchyard::cli {
 namespace {
+
+constexpr double kLimitSeconds = 0.1;  // of each figure
 
 std::string backends_text(const Engine &engine) {
   std::string text;
@@ -52,10 +55,26 @@ Outcome run(bool limits, const Common &common) {
   for (const std::string &line : engine->search_log()) text += "  " + line + '\n';
 
   if (limits) {
-    EndAtOnce scope;
-    const std::vector<Limit> measured = measure_limits(machine, engine->threads());
-    doc["limits"] = limits_json(measured);
-    text += "\nlimits measured now\n" + limits_text(measured);
+    const auto watch = [](const std::string &what) {
+      show_status("measuring " + what);
+      return !cancelled();
+    };
+    auto measured = limits::measure(engine->threads(), kLimitSeconds, watch);
+    clear_status();
+    if (!measured) return cancelled() ? cancelled_error() : tl::unexpected(measured.error());
+    doc["limits"] = bandwidth_json(*measured);
+    doc["compute_limits"] = compute_json(*measured);
+    const auto kept = keep_limits(cache, *measured);
+    doc["limits_file"] = kept && !cache.empty() ? Json(limits_path(cache)) : Json(nullptr);
+    text += "\nlimits measured now\n" + limits_text(*measured);
+    text += cache.empty() ? "not kept: there is no cache directory\n"
+            : kept        ? fmt::format("kept in {}\n", limits_path(cache))
+                          : fmt::format("not kept: {}\n", kept.error().text());
+  } else if (const auto kept = cached_limits(cache)) {
+    doc["limits"] = bandwidth_json(*kept);
+    doc["compute_limits"] = compute_json(*kept);
+    doc["limits_file"] = limits_path(cache);
+    text += "\nlimits measured earlier\n" + limits_text(*kept);
   }
   print_result(common, doc, text);
   return 0;
@@ -68,7 +87,8 @@ void add_info(Program &program) {
   CLI::App *app =
       add_command(program, nullptr, "info", "The machine, the backends, the paths tried",
                   [limits, &program] { return run(*limits, program.common); });
-  app->add_flag("--limits", *limits, "Measure memory bandwidth too (a few seconds)");
+  app->add_flag("--limits", *limits,
+                "Measure and keep bandwidth and arithmetic peaks (some seconds)");
 }
 
 }  // namespace switchyard::cli

@@ -2,7 +2,10 @@
 // switchyard metrics FILE: shows what `run --metrics FILE` wrote.
 #include <fmt/format.h>
 
+#include "config/options.hpp"
 #include "io/file.hpp"
+#include "machine/limits.hpp"
+#include "machine/machine.hpp"
 #include "session.hpp"
 #include "text.hpp"
 
@@ -29,15 +32,69 @@ void add_rows(Table &table, const std::string &op, const Json &backends) {
   }
 }
 
+/// A file written before the limits were measured is held against them now, on the same machine.
+void add_bounds(Json &metrics, const MachineLimits &limits) {
+  if (!metrics.contains("operations") || !metrics["operations"].is_object()) return;
+  for (auto &backends : metrics["operations"])
+    for (auto &m : backends) {
+      if (!m.is_object() || !m.contains("sizes") || !m["sizes"].is_array()) continue;
+      for (Json &size : m["sizes"]) {
+        if (!size.is_object() || size.value("bound", Json("")) != Json("")) continue;
+        const Bottleneck b = find_bottleneck(limits, number(size, "bytes"), number(size, "flops"),
+                                             number(size, "avg_time_ms") / 1e3,
+                                             static_cast<int>(number(size, "threads")));
+        size["bound"] = b.bound;
+        size["level"] = b.level;
+        size["memory_share"] = b.memory_share;
+        size["compute_share"] = b.compute_share;
+        size["text"] = b.text();
+      }
+    }
+}
+
+/// Each op, backend and size against the machine's limits, or why that cannot be said.
+std::string bounds_text(const Json &metrics, const std::string &why_not) {
+  Table table(
+      {"op", "backend", "bytes a call", "timed", "mean", "GB/s", "GFLOP/s", "what limits it"},
+      "llrrrrrl");
+  bool any = false;
+  const auto by_op = metrics.find("operations");
+  if (by_op == metrics.end() || !by_op->is_object()) return "";
+  for (const auto &[op, backends] : by_op->items())
+    for (const auto &[name, m] : backends.items()) {
+      if (!m.is_object() || !m.contains("sizes")) continue;
+      for (const Json &size : m["sizes"]) {
+        const std::string words = size.value("text", "");
+        any = any || !words.empty();
+        table.add(
+            {op, name, byte_size(number(size, "bytes")),
+             fmt::format("{:.0f}", number(size, "timed_count")),
+             duration(number(size, "avg_time_ms")), fmt::format("{:.3g}", number(size, "gb_per_s")),
+             fmt::format("{:.3g}", number(size, "gflop_per_s")), words.empty() ? "-" : words});
+      }
+    }
+  if (any) return "\n" + table.text();
+  return fmt::format("\nno bottlenecks named: {}\n",
+                     why_not.empty() ? "nothing was timed" : why_not);
+}
+
 Outcome run(const std::string &path, const Common &common) {
   if (auto ok = check_common(common); !ok) return tl::unexpected(ok.error());
+  auto options = make_options(common);
+  if (!options) return tl::unexpected(options.error());
   auto content = read_text_file(path, kMostBytes);
   if (!content) return tl::unexpected(content.error());
-  const Json metrics = Json::parse(*content, nullptr, false);
+  Json metrics = Json::parse(*content, nullptr, false);
   const bool known = metrics.is_object() && metrics.contains("total_operations") &&
                      metrics.contains("backend_summary") && metrics["backend_summary"].is_object();
   if (!known) return file_error(path, "this is not a metrics file of `switchyard run --metrics`");
 
+  const bool here = metrics.value("machine", Json()) == Json(machine().fingerprint);
+  const auto limits =
+      here ? cached_limits(resolve_cache_dir(options->cache_dir))
+           : tl::unexpected<Error>(
+                 Error{ErrorCode::io, "the file comes from another machine", {}, 0, 0, -1, {}});
+  if (limits) add_bounds(metrics, *limits);
   Json doc = document("metrics");
   doc["file"] = path;
   doc["metrics"] = metrics;
@@ -50,6 +107,7 @@ Outcome run(const std::string &path, const Common &common) {
   }
   add_rows(table, "all", metrics["backend_summary"]);
   text += table.text();
+  text += bounds_text(metrics, limits ? "" : limits.error().text());
   if (const auto reasons = metrics.find("fallback_reasons"); reasons != metrics.end())
     for (const Json &reason : *reasons)
       text += fmt::format("fell back {} times: {}\n", reason.value("count", Json(0)).dump(),

@@ -160,6 +160,23 @@ nb::tuple attention(Engine &engine, nb::handle q, nb::handle k, nb::handle v, in
                         to_numpy(std::move(r.lse)), dtype, run_info(r.info));
 }
 
+nb::dict size_summary(const SizeMetrics &m) {
+  nb::dict d;
+  d["timed_count"] = m.timed_count;
+  d["bytes"] = m.bytes;
+  d["flops"] = m.flops;
+  d["avg_time_ms"] = m.mean_ms;
+  d["gb_per_s"] = m.gb_per_s;
+  d["gflop_per_s"] = m.gflop_per_s;
+  d["threads"] = m.threads;
+  d["bound"] = m.bound;
+  d["level"] = m.level;
+  d["memory_share"] = m.memory_share;
+  d["compute_share"] = m.compute_share;
+  d["text"] = m.text;
+  return d;
+}
+
 nb::dict summary(const BackendMetrics &m) {
   nb::dict d;
   d["count"] = m.count;
@@ -171,6 +188,9 @@ nb::dict summary(const BackendMetrics &m) {
   d["p95_ms"] = m.p95_ms;
   d["bytes"] = m.bytes;
   d["flops"] = m.flops;
+  nb::list sizes;
+  for (const SizeMetrics &size : m.sizes) sizes.append(size_summary(size));
+  if (!m.sizes.empty()) d["sizes"] = sizes;
   return d;
 }
 
@@ -191,6 +211,7 @@ nb::dict metrics(const Engine &engine) {
   d["fallback_reasons"] = reasons;
   d["exploration_ms"] = m.exploration_ms;
   d["dispatch_ns"] = m.dispatch_ns;
+  d["limits"] = m.limits;
   return d;
 }
 

@@ -361,8 +361,10 @@ class Engine:
 
         Returns:
             dict with total_operations, backend_summary[name] {count, timed_count, fallbacks,
-            total_time_ms, avg_time_ms, p50_ms, p95_ms, bytes, flops}, by_op[op][name] (the same),
-            fallback_reasons, exploration_ms and dispatch_ns.
+            total_time_ms, avg_time_ms, p50_ms, p95_ms, bytes, flops}, by_op[op][name] (the same and
+            `sizes`: calls by the bytes they move, held against the limits of the machine),
+            fallback_reasons, exploration_ms, dispatch_ns and limits (where the limits come from, or
+            why there are none).
         """
         return self._core.metrics()
 

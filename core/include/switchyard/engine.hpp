@@ -162,10 +162,26 @@ struct Explanation {
   SY_API std::string json() const;
 };
 
+/// Calls of like size (within a factor of four), held against what the machine can do at best
+/// there.
+struct SizeMetrics {
+  std::uint64_t timed_count = 0;
+  double bytes = 0, flops = 0, mean_ms = 0;  ///< of a call: least traffic, arithmetic, time
+  double gb_per_s = 0, gflop_per_s = 0;      ///< achieved
+  int threads = 1;                           ///< that the calls might use
+  /// "memory", "compute", or "overhead" where neither limit explains a quarter of the time; ""
+  /// while the limits are unknown (`switchyard info --limits` measures and keeps them).
+  std::string bound;
+  std::string level;  ///< of memory that holds the call's bytes: "L2", "memory"
+  double memory_share = 0, compute_share = 0;  ///< of that level's bandwidth, of the peak
+  std::string text;                            ///< the same in words
+};
+
 struct BackendMetrics {
   std::uint64_t count = 0, timed_count = 0, fallbacks = 0;
   double total_ms = 0, mean_ms = 0, p50_ms = 0, p95_ms = 0;
   double bytes = 0, flops = 0;
+  std::vector<SizeMetrics> sizes;  ///< smallest first; only in Metrics::by_op
 };
 
 struct Metrics {
@@ -175,6 +191,7 @@ struct Metrics {
   std::vector<std::pair<std::string, std::uint64_t>> fallback_reasons;
   double exploration_ms = 0;
   double dispatch_ns = 0;  ///< mean cost of a decided call, 0 if never sampled
+  std::string limits;      ///< where the machine's limits come from, or why there are none
 
   SY_API std::string json() const;
 };

@@ -225,7 +225,7 @@ std::int32_t Dispatcher::execute(const KnownCall &known, Choice &choice, sy_call
   if (status == SY_OK) {
     KernelStats &stats = candidate.stats;
     stats.count.fetch_add(1, std::memory_order_relaxed);
-    if (timed) stats.timed(took);
+    if (timed) stats.timed(took, known.work.bytes, known.work.flops);
     stats.bytes.fetch_add(static_cast<std::uint64_t>(known.work.bytes), std::memory_order_relaxed);
     stats.flops.fetch_add(static_cast<std::uint64_t>(known.work.flops), std::memory_order_relaxed);
     fill(answer, candidate, choice.verdict->word(), took);
@@ -356,7 +356,8 @@ std::int32_t Dispatcher::answer_by_reference(Decision &d, sy_call &call, sy_erro
   if (status != SY_OK) return status;
   const std::uint64_t took = now_ns() - start;
   reference->stats.count.fetch_add(1, std::memory_order_relaxed);
-  reference->stats.timed(took);
+  const Work work = spec.work(call);
+  reference->stats.timed(took, work.bytes, work.flops);
   fill(answer, *reference, "no", took);
   const std::string why = reason.empty() ? "no candidate passed verification" : reason;
   if (answer != nullptr) answer->fallback_reason = why;

@@ -5,6 +5,8 @@
 #include <switchyard/engine.hpp>
 
 #include "dispatcher/dispatcher.hpp"
+#include "machine/limits.hpp"
+#include "machine/machine.hpp"
 
 namespace switchyard {
 
@@ -16,6 +18,10 @@ struct Engine::Impl {
   std::unique_ptr<VerdictBook> verdicts;
   std::unique_ptr<Dispatcher> dispatcher;
 
+  /// This machine's limits as kept on disk, or why there are none.
+  Result<MachineLimits> limits() const {
+    return cached_limits(resolve_cache_dir(options.cache_dir));
+  }
   /// RunInfo's `requested_backend` for an op.
   std::string requested(std::string_view op) const { return pinned_backend(options, op); }
 };

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "facade/engine_impl.hpp"
+#include "machine/limits.hpp"
 #include "machine/machine.hpp"
 
 namespace switchyard {
@@ -39,10 +41,104 @@ struct Sum {
   }
 };
 
+/// A kernel's sizes, appended to those of the op's other kernels of that backend.
+void add_sizes(const KernelStats &s, const MachineLimits *limits, int threads,
+               std::vector<SizeMetrics> &out) {
+  for (const SizeStats &size : s.sizes) {
+    const auto count = size.count.load(std::memory_order_relaxed);
+    const auto ns = static_cast<double>(size.ns.load(std::memory_order_relaxed));
+    if (count == 0 || ns <= 0) continue;
+    const auto calls = static_cast<double>(count);
+    SizeMetrics m;
+    m.timed_count = count;
+    m.bytes = static_cast<double>(size.bytes.load(std::memory_order_relaxed)) / calls;
+    m.flops = static_cast<double>(size.flops.load(std::memory_order_relaxed)) / calls;
+    m.mean_ms = ns / calls / 1e6;
+    m.gb_per_s = m.bytes * calls / ns;
+    m.gflop_per_s = m.flops * calls / ns;
+    m.threads = threads;
+    if (limits != nullptr) {
+      const Bottleneck b = find_bottleneck(*limits, m.bytes, m.flops, m.mean_ms / 1e3, threads);
+      m.bound = b.bound;
+      m.level = b.level;
+      m.memory_share = b.memory_share;
+      m.compute_share = b.compute_share;
+      m.text = b.text();
+    }
+    out.push_back(std::move(m));
+  }
+}
+
+/// How many threads a kernel's calls may have used.
+int threads_of(const Candidate &c, std::uint32_t budget) {
+  return (c.kernel->traits & SY_TRAIT_OWN_THREADS) != 0 ? static_cast<int>(budget) : 1;
+}
+
+nlohmann::ordered_json to_json(const SizeMetrics &m) {
+  return {{"timed_count", m.timed_count},
+          {"bytes", m.bytes},
+          {"flops", m.flops},
+          {"avg_time_ms", m.mean_ms},
+          {"gb_per_s", m.gb_per_s},
+          {"gflop_per_s", m.gflop_per_s},
+          {"threads", m.threads},
+          {"bound", m.bound},
+          {"level", m.level},
+          {"memory_share", m.memory_share},
+          {"compute_share", m.compute_share},
+          {"text", m.text}};
+}
+
 nlohmann::ordered_json to_json(const BackendMetrics &m) {
-  return {{"count", m.count},   {"avg_time_ms", m.mean_ms}, {"total_time_ms", m.total_ms},
-          {"p50_ms", m.p50_ms}, {"p95_ms", m.p95_ms},       {"timed_count", m.timed_count},
-          {"bytes", m.bytes},   {"flops", m.flops},         {"fallbacks", m.fallbacks}};
+  nlohmann::ordered_json doc{
+      {"count", m.count},   {"avg_time_ms", m.mean_ms}, {"total_time_ms", m.total_ms},
+      {"p50_ms", m.p50_ms}, {"p95_ms", m.p95_ms},       {"timed_count", m.timed_count},
+      {"bytes", m.bytes},   {"flops", m.flops},         {"fallbacks", m.fallbacks}};
+  if (!m.sizes.empty()) doc["sizes"] = nlohmann::ordered_json::array();
+  for (const SizeMetrics &size : m.sizes) doc["sizes"].push_back(to_json(size));
+  return doc;
+}
+
+std::string size_text(double bytes) {
+  if (bytes < 1 << 10) return fmt::format("{:.0f} B", bytes);
+  if (bytes < 1 << 20) return fmt::format("{:.0f} KiB", bytes / (1 << 10));
+  return bytes < 1 << 30 ? fmt::format("{:.1f} MiB", bytes / (1 << 20))
+                         : fmt::format("{:.1f} GiB", bytes / (1 << 30));
+}
+
+/// What would help calls that a limit of the machine holds back. The evidence is the measurement;
+/// what the change would bring was not measured, so no gain is given.
+void recommend_by_limits(const Metrics &metrics, std::vector<Recommendation> &out) {
+  constexpr double kShare = 0.1;  // of all time, to be worth a word
+  double total = 0;
+  for (const auto &[name, m] : metrics.backends) total += m.total_ms;
+  for (const auto &[op, instances] : metrics.by_op)
+    for (const auto &[name, m] : instances)
+      for (const SizeMetrics &s : m.sizes) {
+        const double share =
+            total > 0 ? m.total_ms / total * static_cast<double>(s.timed_count) * s.mean_ms /
+                            std::max(m.mean_ms * static_cast<double>(m.timed_count), 1e-12)
+                      : 0;
+        if (s.bound.empty() || share < kShare) continue;
+        const std::string calls = fmt::format("{} calls of about {}", op, size_text(s.bytes));
+        const std::string what =
+            s.bound == "memory" ? fmt::format(
+                                      "move fewer bytes in {}: narrower types or parts "
+                                      "that stay in a nearer cache",
+                                      calls)
+            : s.bound == "compute"
+                ? fmt::format("give {} more threads or narrower factors: arithmetic limits them",
+                              calls)
+                : fmt::format(
+                      "join {} into larger ones, or look for a kernel that comes closer "
+                      "to the machine's limits",
+                      calls);
+        out.push_back({what,
+                       fmt::format("measured here: {:.0f} % of all time, {} at {:.3g} GB/s and "
+                                   "{:.3g} GFLOP/s, {}",
+                                   100 * share, name, s.gb_per_s, s.gflop_per_s, s.text),
+                       0});
+      }
 }
 
 }  // namespace
@@ -50,21 +146,31 @@ nlohmann::ordered_json to_json(const BackendMetrics &m) {
 Metrics Engine::metrics() const {
   std::map<std::string, Sum> backends;
   std::map<std::string, std::map<std::string, Sum>> by_op;
+  std::map<std::string, std::map<std::string, std::vector<SizeMetrics>>> sizes;
   Metrics out;
+  const auto limits = impl_->limits();
+  out.limits = limits ? "measured on this machine" : limits.error().text();
   for (const auto &c : impl_->registry->all()) {
     const KernelStats &s = c->stats;
     if (s.count.load(std::memory_order_relaxed) == 0 &&
         s.fallbacks.load(std::memory_order_relaxed) == 0)
       continue;
     backends[c->backend].add(s);
-    by_op[std::string(all_ops()[c->op]->id())][c->backend].add(s);
+    const std::string op(all_ops()[c->op]->id());
+    by_op[op][c->backend].add(s);
+    add_sizes(s, limits ? &*limits : nullptr, threads_of(*c, impl_->threads),
+              sizes[op][c->backend]);
   }
   for (const auto &[name, sum] : backends) {
     out.backends[name] = sum.finish();
     out.total_operations += out.backends[name].count;
   }
   for (const auto &[op, instances] : by_op)
-    for (const auto &[name, sum] : instances) out.by_op[op][name] = sum.finish();
+    for (const auto &[name, sum] : instances) {
+      BackendMetrics &m = out.by_op[op][name] = sum.finish();
+      m.sizes = std::move(sizes[op][name]);
+      std::ranges::stable_sort(m.sizes, {}, &SizeMetrics::bytes);
+    }
   for (const auto &[reason, count] : impl_->dispatcher->fallback_reasons())
     out.fallback_reasons.emplace_back(reason, count);
   out.dispatch_ns = impl_->dispatcher->overhead_ns();
@@ -87,6 +193,8 @@ std::string Metrics::json() const {
     doc["fallback_reasons"].push_back({{"reason", reason}, {"count", count}});
   doc["exploration_ms"] = exploration_ms;
   doc["dispatch_ns"] = dispatch_ns;
+  doc["limits"] = limits;
+  doc["machine"] = machine().fingerprint;
   return doc.dump(2);
 }
 
@@ -118,6 +226,7 @@ std::vector<Recommendation> Engine::recommend() const {
                        gain});
     }
   }
+  recommend_by_limits(metrics(), out);
   return out;
 }
 

@@ -34,15 +34,33 @@ class TimeHistogram {
   std::array<std::atomic<std::uint32_t>, kBuckets> buckets_{};
 };
 
+/// What timed calls of one class of sizes did.
+struct SizeStats {
+  std::atomic<std::uint64_t> count{0}, ns{0}, bytes{0}, flops{0};
+};
+
 struct KernelStats {
   std::atomic<std::uint64_t> count{0}, timed_count{0}, timed_ns{0}, fallbacks{0};
   std::atomic<std::uint64_t> bytes{0}, flops{0};
   TimeHistogram histogram;
+  /// By the bytes a call moves, in steps of four: below 4 KiB, 16 KiB, ..., 4 GiB, and above.
+  static constexpr std::size_t kSizes = 12;
+  std::array<SizeStats, kSizes> sizes;
 
-  void timed(std::uint64_t ns) noexcept {
+  static std::size_t size_class(double bytes) noexcept {
+    const auto kib = static_cast<std::uint64_t>(bytes / 1024);
+    return std::min((static_cast<std::size_t>(std::bit_width(kib / 4)) + 1) / 2, kSizes - 1);
+  }
+
+  void timed(std::uint64_t ns, double moved, double ops) noexcept {
     timed_count.fetch_add(1, std::memory_order_relaxed);
     timed_ns.fetch_add(ns, std::memory_order_relaxed);
     histogram.add(ns);
+    SizeStats &size = sizes[size_class(moved)];
+    size.count.fetch_add(1, std::memory_order_relaxed);
+    size.ns.fetch_add(ns, std::memory_order_relaxed);
+    size.bytes.fetch_add(static_cast<std::uint64_t>(moved), std::memory_order_relaxed);
+    size.flops.fetch_add(static_cast<std::uint64_t>(ops), std::memory_order_relaxed);
   }
 };
 
