@@ -4,6 +4,7 @@
 #include <switchyard/ops/kmeans.h>
 
 #include "op/op_spec.hpp"
+#include "ops/kmeans_problem.hpp"
 #include "plugin_runner.hpp"
 
 namespace switchyard::testing {
@@ -94,6 +95,54 @@ TEST(KMeansPrimitives, StateFollowsMovingCentroids) {
                                  << *difference;
       }
     }
+}
+
+TEST(KMeansPrimitives, BoundsKeptBetweenStepsLoseNoMinimiser) {
+  // What a fit does: moves shrink from step to step, a few centroids jump, some stay. Bounds that
+  // were too tight by a rounding would keep a wrong label, which the reference does not have.
+  auto reference = reference_runner();
+  const auto &spec = kmeans_step_spec();
+  int compared = 0;
+  for (std::string_view data : kmeans::data_kinds())
+    for (const char *sizes : {"n=1500,d=20,k=70", "n=900,d=3,k=40", "n=700,d=130,k=33"}) {
+      auto shape = *Shape::parse(sizes);
+      shape.set("data", std::string(data)).set("previous", 1).set("distances", 1);
+      auto problem = *spec.make_problem(shape, 11);
+      auto want = *ProblemOutputs::make(problem), got = *ProblemOutputs::make(problem);
+      const auto start = problem.inputs[SY_KMEANS_IN_CENTROIDS].view();
+      auto *c = problem.inputs[SY_KMEANS_IN_CENTROIDS].data<float>();
+      const std::vector<float> first(c, c + start.elements());
+      for (const auto &[id, variant] : fast_kernels(spec.id())) {
+        auto runner = PluginRunner::load(id, 2, true, variant);
+        CallFrame b(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+        bind(problem, got, b);
+        if (!runner->supports(spec.id(), b.call())) continue;
+        std::copy(first.begin(), first.end(), c);
+        auto states = runner->make_states(~0ull);
+        for (int step = 0; step < 9; ++step) {
+          CallFrame a(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+          bind(problem, want, a);
+          ASSERT_TRUE(reference->run(spec.id(), a.call(), nullptr, nullptr));
+          ASSERT_TRUE(runner->run(spec.id(), b.call(), states.get(), nullptr));
+          auto difference = spec.compare(problem, b.call(), a.call(), {});
+          EXPECT_FALSE(difference)
+              << id << variant << ", " << shape.text() << ", step " << step << ": " << *difference;
+          ++compared;
+          // Towards the rows' means, less and less; every seventh stays, one jumps to a row.
+          const auto *labels = want.view(SY_KMEANS_STEP_OUT_LABELS).data<std::int32_t>();
+          const auto &x = problem.inputs[SY_KMEANS_IN_X].view();
+          const std::int64_t k = start.dim(0), d = start.dim(1);
+          for (std::int64_t i = 0; i < x.dim(0); ++i) {
+            const std::int64_t j = labels[i];
+            if ((j + step) % 7 == 0) continue;
+            const float share = j % k == step ? 1.0f : 0.02f / static_cast<float>(1 + step);
+            for (std::int64_t m = 0; m < d; ++m)
+              c[j * d + m] += share * (x.data<float>()[i * x.stride(0) + m] - c[j * d + m]);
+          }
+        }
+      }
+    }
+  EXPECT_GT(compared, 500);
 }
 
 TEST(KMeansPrimitives, CancelledCallsSaySoAndSpoilNoState) {

@@ -2,12 +2,11 @@
 #pragma once
 /// The f32 filter: scores |c|^2/2 - <x, c> of a panel of points against groups of centroids in
 /// registers; centroids whose score stays above a rigorous threshold cannot win, the few others are
-/// compared by canonical distance. With a state, rows that came no farther from their centroid are
-/// compared with the centroids that moved only: the others lost before and did not come nearer.
+/// compared by canonical distance. With a state, rows that provably keep their label among the
+/// centroids that moved little are compared with the others only (kmeans_drift.hpp).
 /// Part of the kernel sources (needs SY_ISA).
 
-#include "kmeans_frame.hpp"
-#include "kmeans_pass.hpp"
+#include "kmeans_drift.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -23,6 +22,8 @@ constexpr int64_t kGroup = kWide ? 8 : 4;      // centroids scored at once
 struct PanelRows {
   const float *row[kPanel];
   alignas(64) float best[kPanel], norm[kPanel], threshold[kPanel];
+  alignas(64) float rest[kPanel];  // least score of the centroids that were not compared
+  float second[kPanel];            // least D* of those that were, but for the label's
   int32_t label[kPanel];
 };
 
@@ -36,26 +37,35 @@ struct FilterMethod {
   };
 
   float *mu;              // [padded d]
-  int32_t *order;         // [groups][kGroup]: centroids that moved first; -1 = padding
-  uint8_t *moved;         // [k]; all 1 without a state
+  int32_t *order;         // [groups][kGroup]: those that moved most first; -1 = padding
+  float *drift;           // [k]: since the last pass
+  float *drift_after;     // [groups + 1]: largest of a group and those behind it
   float *packed;          // [groups][1 + d][kGroup]: half norms, then shifted coordinates
   double *group_squares;  // [groups]: largest |c - mu|^2 of a group
-  int64_t groups, moved_groups;
+  int64_t groups;
+  int64_t cut;              // groups that are compared with every row
+  float *lower;             // the state's, to be brought up to date; or null
   const KMeansState *last;  // what the previous pass left, or null
   KMeansBound bound;
+  DriftBound drifts;
 
   static int64_t unit(const KMeansCall &) { return kPanel; }
   static constexpr bool kFixedUnits = false;
   static constexpr bool kUsesDistances = true;
-  struct State {};
-  static void carve_state(Carver &, const KMeansCall &, State &) {}
+  struct State {
+    float *lower;  // [n]: at most the distance to any centroid but the row's own
+  };
+  static void carve_state(Carver &carver, const KMeansCall &k, State &state) {
+    state.lower = carver.take<float>(static_cast<uint64_t>(k.n));
+  }
   static void start_state(const KMeansCall &, State &) {}
-  void attach(State *) {}
+  void attach(State *state) { lower = state != nullptr ? state->lower : nullptr; }
   static void carve_shared(Carver &carver, const KMeansCall &k, FilterMethod &f) {
     const auto most = static_cast<uint64_t>(ceil_of(k.k, kGroup) + 1);
     f.mu = carver.take<float>(static_cast<uint64_t>(padded(k.d)));
     f.order = carver.take<int32_t>(most * kGroup);
-    f.moved = carver.take<uint8_t>(static_cast<uint64_t>(k.k));
+    f.drift = carver.take<float>(static_cast<uint64_t>(k.k));
+    f.drift_after = carver.take<float>(most + 1);
     f.packed = carver.take<float>(most * static_cast<uint64_t>((k.d + 1) * kGroup));
     f.group_squares = carver.take<double>(most);
   }
@@ -70,37 +80,56 @@ struct FilterMethod {
   void assign(const KMeansCall &k, Task &task, int64_t begin, int64_t end, const int32_t *hints,
               int32_t *labels, float *distances) const;
 
-  void order_centroids(const KMeansCall &k);
+  void order_centroids(const Context &ctx, const KMeansCall &k, uint32_t threads);
+  void choose_cut(const KMeansCall &k);
   void pack_group(const KMeansCall &k, int64_t g) const;
   void assign_list(const KMeansCall &k, const Task &task, const int32_t *list, int64_t size,
                    int64_t group_count, int64_t begin, int32_t *labels, float *distances) const;
+  void keep_bound(const PanelRows &rows, int64_t p, bool partly, float *out) const;
   void pack_panel(const KMeansCall &k, const Task &task) const;
+  template <bool kKeep>
   void score_panel(const KMeansCall &k, const Task &task, int64_t group_count) const;
   HWY_NOINLINE void rerank(const KMeansCall &k, PanelRows &rows, int64_t j, uint64_t hits) const;
 };
 
-/// Fills order, moved, groups and moved_groups.
-inline void FilterMethod::order_centroids(const KMeansCall &k) {
-  const auto bytes = static_cast<size_t>(k.d) * sizeof(float);
-  int64_t place = 0;
-  const auto pad = [&] {
-    while (place % kGroup != 0) order[place++] = -1;
-    return place / kGroup;
+/// Fills order, groups, drift and drift_after.
+inline void FilterMethod::order_centroids(const Context &ctx, const KMeansCall &k,
+                                          uint32_t threads) {
+  const int64_t batch = 1 + 8192 / k.d;
+  auto measure = [&](uint64_t index) {
+    const int64_t begin = static_cast<int64_t>(index) * batch;
+    for (int64_t j = begin; j < min_of(k.k, begin + batch); ++j) {
+      order[j] = static_cast<int32_t>(j);
+      drift[j] = last == nullptr ? 0.0f : drift_of(last->centroids + j * k.d, k.centroid(j), k.d);
+    }
   };
-  for (int64_t j = 0; j < k.k; ++j) {
-    moved[j] = last == nullptr || memcmp(k.centroid(j), last->centroids + j * k.d, bytes) != 0;
-    if (moved[j] != 0) order[place++] = static_cast<int32_t>(j);
-  }
-  moved_groups = pad();
-  for (int64_t j = 0; j < k.k; ++j)
-    if (moved[j] == 0) order[place++] = static_cast<int32_t>(j);
-  groups = pad();
+  for_each(ctx, static_cast<uint64_t>(ceil_of(k.k, batch)), threads, measure);
+  if (last != nullptr) sort_by_drift(order, k.k, drift);
+  groups = ceil_of(k.k, kGroup);
+  for (int64_t j = k.k; j < groups * kGroup; ++j) order[j] = -1;
+  for (int64_t g = 0; g < groups; ++g) drift_after[g] = drift[order[g * kGroup]];
+  drift_after[groups] = 0;
+}
+
+/// How far the nearest other centroid may come before a row must look at it again.
+inline void FilterMethod::choose_cut(const KMeansCall &k) {
+  cut = groups;
+  if (last == nullptr || lower == nullptr || !bound.usable) return;
+  cut = best_cut(groups, drift_after, k.n, [&](int64_t i) {
+    const int32_t label = last->labels[i];
+    const bool still = drift[label] == 0;
+    const float own =
+        still ? last->distances[i] : canonical_distance(k.row(i), k.centroid(label), k.d);
+    const float slack = lower[i] - __builtin_sqrtf(own) * (1 + 0x1p-18f);
+    // Rows that came no farther keep their label among centroids that did not move at all.
+    return own <= last->distances[i] && !(slack > 0) ? 0x1p-126f : slack;
+  });
 }
 
 inline void FilterMethod::setup(const Context &ctx, const KMeansCall &k, const KMeansState *state,
                                 uint32_t threads) {
   last = state;
-  order_centroids(k);
+  order_centroids(ctx, k, threads);
   frame_origin(ctx, k, threads, mu);
   const int64_t batch = 1 + 8192 / (k.d * kGroup);
   auto pack = [&](uint64_t index) {
@@ -112,6 +141,8 @@ inline void FilterMethod::setup(const Context &ctx, const KMeansCall &k, const K
   for (int64_t g = 0; g < groups; ++g)
     largest = group_squares[g] > largest ? group_squares[g] : largest;
   bound = frame_bound(k.d, largest, k.d + 1);
+  drifts = DriftBound::of(k.d, bound);
+  choose_cut(k);
 }
 
 inline void FilterMethod::pack_group(const KMeansCall &k, int64_t g) const {
@@ -186,7 +217,10 @@ HWY_NOINLINE void FilterMethod::rerank(const KMeansCall &k, PanelRows &rows, int
     const int p = __builtin_ctzll(hits);
     if (rows.label[p] == j) continue;
     const float distance = canonical_distance(rows.row[p], k.centroid(j), k.d);
-    if (distance > rows.best[p] || (distance == rows.best[p] && j > rows.label[p])) continue;
+    const bool wins = distance < rows.best[p] || (distance == rows.best[p] && j < rows.label[p]);
+    const float other = wins ? rows.best[p] : distance;
+    rows.second[p] = other < rows.second[p] ? other : rows.second[p];
+    if (!wins) continue;
     rows.best[p] = distance;
     rows.label[p] = static_cast<int32_t>(j);
     rows.threshold[p] = score_limit(bound, distance, rows.norm[p]);
@@ -195,6 +229,7 @@ HWY_NOINLINE void FilterMethod::rerank(const KMeansCall &k, PanelRows &rows, int
 
 /// kGroup x kVectors accumulators; the minimum over the group is compared with the thresholds, and
 /// only where some lane passes is it found out which centroids did.
+template <bool kKeep>
 HWY_INLINE void FilterMethod::score_panel(const KMeansCall &k, const Task &task,
                                           int64_t group_count) const {
   const Points lanes;
@@ -234,15 +269,27 @@ HWY_INLINE void FilterMethod::score_panel(const KMeansCall &k, const Task &task,
     for (int64_t v = 0; v < kVectors; ++v) limit[v] = hn::Load(lanes, rows.threshold + v * kLanes);
     const auto any = hn::Or(hn::Or(hn::Le(lowest[0], limit[0]), hn::Le(lowest[1], limit[1])),
                             hn::Le(lowest[2], limit[2]));
-    if (hn::AllFalse(lanes, any)) continue;
+    const auto keep = [&](int64_t v, V score) HWY_ATTR {
+      float *rest = rows.rest + v * kLanes;
+      hn::Store(hn::Min(hn::Load(lanes, rest), score), lanes, rest);
+    };
+    if (hn::AllFalse(lanes, any)) {
+      if constexpr (kKeep)
+#pragma GCC unroll 3
+        for (int64_t v = 0; v < kVectors; ++v) keep(v, lowest[v]);
+      continue;
+    }
 #pragma GCC unroll 8
     for (int64_t r = 0; r < kGroup; ++r) {
       uint64_t hits = 0;
 #pragma GCC unroll 3
       for (int64_t v = 0; v < kVectors; ++v) {
         uint64_t bits = 0;
-        hn::StoreMaskBits(lanes, hn::Le(s[r][v], limit[v]), reinterpret_cast<uint8_t *>(&bits));
+        const auto hit = hn::Le(s[r][v], limit[v]);
+        hn::StoreMaskBits(lanes, hit, reinterpret_cast<uint8_t *>(&bits));
         hits |= bits << (v * kLanes);
+        if constexpr (kKeep)
+          keep(v, hn::IfThenElse(hit, hn::Set(lanes, __builtin_inff()), s[r][v]));
       }
       if (hits == 0) continue;
       rerank(k, rows, order[g * kGroup + r], hits);
@@ -262,8 +309,8 @@ inline void FilterMethod::assign(const KMeansCall &k, Task &task, int64_t begin,
     }
     return;
   }
-  // Two lists end in two partial panels: worth it only if groups are saved.
-  const bool split = last != nullptr && moved_groups < groups - groups / 16;
+  const bool split = last != nullptr && cut < groups;
+  const float move = split ? drift_after[cut] : 0.0f;
   for (int64_t b = begin; b < end; b += kBatch) {
     const int64_t size = min_of(kBatch, end - b);
     int32_t *label = labels + (b - begin);
@@ -273,21 +320,40 @@ inline void FilterMethod::assign(const KMeansCall &k, Task &task, int64_t begin,
     for (int64_t i = 0; i < size; ++i) {
       const int32_t hint = hints != nullptr ? hints[b - begin + i] : -1;
       label[i] = hint < k.k ? hint : -1;
-      int64_t nearer = 0;
+      int64_t keeps = 0;
       if (label[i] >= 0) {
-        const bool known = last != nullptr && moved[hint] == 0;
+        const bool known = last != nullptr && drift[hint] == 0;
         distance[i] = known ? last->distances[b + i]
                             : canonical_distance(k.row(b + i), k.centroid(hint), k.d);
-        nearer = split && distance[i] <= last->distances[b + i];
+        if (split) {
+          const float left = DriftBound::moved(lower[b + i], move);
+          // Others lost before; if they did not move and the row came no farther, they lose again.
+          keeps = drifts.keeps(distance[i], left) ||
+                  (move == 0 && distance[i] <= last->distances[b + i]);
+          lower[b + i] = left;
+        }
       }
       // Without branches, which nobody could predict.
       task.near[near] = task.far[far] = static_cast<int32_t>(i);
-      near += nearer;
-      far += 1 - nearer;
+      near += keeps;
+      far += 1 - keeps;
     }
-    assign_list(k, task, task.near, near, moved_groups, b, label, distance);
+    if (cut > 0) assign_list(k, task, task.near, near, cut, b, label, distance);
     assign_list(k, task, task.far, far, groups, b, label, distance);
   }
+}
+
+/// The bound that a panel's scores and comparisons give; `partly`: of some centroids, the others'
+/// bound being there already.
+inline void FilterMethod::keep_bound(const PanelRows &rows, int64_t p, bool partly,
+                                     float *out) const {
+  float least = 0;
+  if (bound.usable && rows.norm[p] <= KMeansBound::kLargestNorm) {
+    const float rest = DriftBound::from_score(bound, rows.rest[p], rows.norm[p]);
+    const float second = drifts.below(rows.second[p]);
+    least = rest < second ? rest : second;
+  }
+  *out = partly && *out < least ? *out : least;
 }
 
 /// The listed rows against the first groups; labels and distances hold where to start, a negative
@@ -295,7 +361,6 @@ inline void FilterMethod::assign(const KMeansCall &k, Task &task, int64_t begin,
 inline void FilterMethod::assign_list(const KMeansCall &k, const Task &task, const int32_t *list,
                                       int64_t size, int64_t group_count, int64_t begin,
                                       int32_t *labels, float *distances) const {
-  if (group_count == 0) return;
   PanelRows &rows = *task.rows;
   for (int64_t first = 0; first < size; first += kPanel) {
     const int64_t count = min_of(kPanel, size - first);
@@ -317,13 +382,19 @@ inline void FilterMethod::assign_list(const KMeansCall &k, const Task &task, con
       const bool filtered = p < count && bound.usable && rows.norm[p] <= KMeansBound::kLargestNorm;
       rows.threshold[p] =
           filtered ? score_limit(bound, rows.best[p], rows.norm[p]) : -__builtin_inff();
+      rows.rest[p] = rows.second[p] = __builtin_inff();
     }
-    if (bound.usable) score_panel(k, task, group_count);
+    if (bound.usable && lower != nullptr)
+      score_panel<true>(k, task, group_count);
+    else if (bound.usable)
+      score_panel<false>(k, task, group_count);
     for (int64_t p = 0; p < count; ++p) {
       if (!bound.usable || !(rows.norm[p] <= KMeansBound::kLargestNorm))
         for (int64_t j = 0; j < k.k; ++j) rerank(k, rows, j, uint64_t{1} << p);
-      labels[list[first + p]] = rows.label[p];
-      distances[list[first + p]] = rows.best[p];
+      const int32_t i = list[first + p];
+      labels[i] = rows.label[p];
+      distances[i] = rows.best[p];
+      if (lower != nullptr) keep_bound(rows, p, group_count < groups, lower + begin + i);
     }
   }
 }
