@@ -132,6 +132,7 @@ Options options() {
   Options o;
   o.cache_dir = "";
   o.threads = 1;
+  o.exploration_share = 0;  // what is decided is not looked at again, which would take locks
   return o;
 }
 

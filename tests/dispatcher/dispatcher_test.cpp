@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Who answers and why: policies, pins, verification, fallback, metrics, bound calls, threads.
+#include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -85,7 +87,10 @@ TEST(Dispatcher, EveryBackendCanBePinnedAndAnswers) {
 }
 
 TEST(Dispatcher, AdaptiveMeasuresOnTheCallersCallsAndDecides) {
-  Engine engine = make_engine();
+  const testing::TemporaryDirectory cache;  // without timings of other tests
+  Options options = test_options();
+  options.cache_dir = cache.path();
+  Engine engine = make_engine(options);
   const auto want = reference_labels(3000);
   AssignCall first(3000);
   std::set<std::string> tried{run(engine, first).kernel};
@@ -122,6 +127,75 @@ TEST(Dispatcher, BenchmarkDecidesOnTheFirstCall) {
   const Decision *d = engine.impl().dispatcher->decisions().front();
   ASSERT_NE(d->chosen.load(), nullptr);
   EXPECT_EQ(first.kernel, d->chosen.load()->candidate->name);
+}
+
+TEST(Dispatcher, AFrozenEngineFollowsItsLockFile) {
+  const testing::TemporaryDirectory directory;
+  const std::string lock = directory.path() + "/lock.json";
+  Options options = test_options();
+  options.pin = {{"*", "avx2"}};
+  {
+    Engine writer = make_engine(options);
+    AssignCall call(1000);
+    EXPECT_EQ(run(writer, call).backend, "avx2");
+    for (int i = 0; i < 50; ++i) run(writer, call);
+    const auto written = writer.freeze(lock);
+    ASSERT_TRUE(written) << written.error().message;
+  }
+  options = test_options();
+  options.policy = Policy::frozen;
+  options.strict = true;
+  options.lock_file = lock;
+  Engine engine = make_engine(options);
+  AssignCall call(1001);  // of the same class
+  EXPECT_EQ(run(engine, call).backend, "avx2");
+  EXPECT_EQ(engine.metrics().exploration_ms, 0);
+
+  AssignCall unknown(100'000);
+  sy_error error{};
+  error.struct_size = sizeof(error);
+  EXPECT_NE(engine.run(SY_OP_KMEANS_ASSIGN, unknown.frame.call(), &error), SY_OK) << error.message;
+  EXPECT_NE(std::string(error.message).find("says nothing of"), std::string::npos) << error.message;
+
+  options.strict = false;
+  options.preferences = {{"reference", 0}};
+  Engine lenient = make_engine(options);
+  EXPECT_EQ(run(lenient, unknown).backend, "reference");
+
+  std::ofstream(lock) << "{\"schema\": 1, \"decisions\": {\"x\": 3}}";
+  EXPECT_FALSE(Engine::create(options));
+  options.lock_file = directory.path() + "/absent.json";
+  EXPECT_FALSE(Engine::create(options));
+}
+
+TEST(Dispatcher, TimingsAreKeptForTheNextEngine) {
+  const testing::TemporaryDirectory cache;
+  Options options = test_options();
+  options.cache_dir = cache.path();
+  const std::string shape = "n=4000,d=4,k=3";
+  std::string fastest;
+  {
+    Engine engine = make_engine(options);
+    const auto measured =
+        engine.measure(SY_OP_KMEANS_ASSIGN, shape, {.seconds = 0.05, .remember = true});
+    ASSERT_TRUE(measured) << measured.error().message;
+    EXPECT_GE(measured->candidates.size(), 3u);
+    double best = INFINITY;
+    for (const auto &c : measured->candidates)
+      if (c.median_ns < best) best = c.median_ns, fastest = c.kernel;
+    EXPECT_FALSE(engine.stored_timings().empty());
+  }
+  Engine engine = make_engine(options);
+  const auto e = engine.explain(SY_OP_KMEANS_ASSIGN, shape);
+  ASSERT_TRUE(e);
+  EXPECT_EQ(e->chosen, fastest) << e->text();
+  EXPECT_TRUE(e->store.starts_with("hit: ")) << e->store;
+  EXPECT_TRUE(e->rule.starts_with("stored: ")) << e->rule;
+  options.threads = 1;
+  Engine other = make_engine(options);
+  const auto missed = other.explain(SY_OP_KMEANS_ASSIGN, shape);
+  ASSERT_TRUE(missed);
+  EXPECT_TRUE(missed->store.starts_with("miss: ")) << missed->store;
 }
 
 TEST(Dispatcher, ThresholdsFollowTheOrderOfPreference) {

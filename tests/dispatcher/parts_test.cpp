@@ -12,13 +12,15 @@
 namespace switchyard {
 namespace {
 
-TEST(Key, SizeClassesAreTwoAnOctaveAndMonotonic) {
+TEST(Key, SizeClassesAreFourAnOctaveAndMonotonic) {
   EXPECT_EQ(KeyBuilder::size_class(0), 0u);
-  EXPECT_EQ(KeyBuilder::size_class(4), KeyBuilder::size_class(5));
-  EXPECT_NE(KeyBuilder::size_class(5), KeyBuilder::size_class(6));
+  EXPECT_EQ(KeyBuilder::size_class(7) + 1, KeyBuilder::size_class(8));
+  EXPECT_EQ(KeyBuilder::size_class(8), KeyBuilder::size_class(9));
+  EXPECT_NE(KeyBuilder::size_class(9), KeyBuilder::size_class(10));
+  EXPECT_EQ(KeyBuilder::size_class(1 << 20) + 4, KeyBuilder::size_class(1 << 21));
   for (std::int64_t n = 0; n < 5000; ++n)
     EXPECT_LE(KeyBuilder::size_class(n), KeyBuilder::size_class(n + 1));
-  EXPECT_LT(KeyBuilder::size_class(INT64_MAX), 128u);
+  EXPECT_LT(KeyBuilder::size_class(INT64_MAX), 256u);
 }
 
 TEST(Key, FieldsDoNotRunIntoEachOther) {

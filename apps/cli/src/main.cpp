@@ -112,6 +112,8 @@ int run(int argc, char **argv) {
   add_bench(program);
   add_plugin(program);
   add_metrics(program);
+  add_tune(program);
+  add_regret(program);
 
   if (auto error = check_command(app, words)) return finish(*error, json);
   try {

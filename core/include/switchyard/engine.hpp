@@ -49,8 +49,10 @@ struct Options {
   std::vector<std::string> plugin_paths;   ///< absolute directories, searched first
   std::optional<std::string> cache_dir;    ///< nullopt = XDG cache; "" = keep nothing on disk
   std::string isa;                         ///< cap: avx2 | avx512 | avx512_bf16 | amx; "" = none
-  double exploration_share = 0.02;         ///< of run time spent on trying other candidates
+  double exploration_share = 0.02;         ///< of run time that trying other candidates may cost
+  double exploration_ms = 200;             ///< the same at the start, before the share allows it
   double margin = 0.05;                    ///< a challenger must be faster by this share
+  std::string lock_file;                   ///< decisions that Policy::frozen follows
   std::uint32_t gate_timeout_ms = 200;     ///< how long a first call waits for verification
   std::string log_level = "warning";       ///< debug | info | warning | error | off
   /// Preset and environment are in already (set by the configuration loaders); otherwise the engine
@@ -148,6 +150,7 @@ struct Explanation {
     std::string verified;            ///< "gate" | "cached" | "no" | "failed: ..."
     double estimate_ns = 0;          ///< the author's prior; 0 = none
     double median_ns = 0;            ///< measured; 0 = not yet
+    double predicted_ns = 0;         ///< stored for this shape, or from others; 0 = nothing known
     double low_ns = 0, high_ns = 0;  ///< 95 % interval of the median
     int samples = 0;
   };
@@ -189,9 +192,10 @@ struct Metrics {
   std::map<std::string, BackendMetrics> backends;                      ///< by instance
   std::map<std::string, std::map<std::string, BackendMetrics>> by_op;  ///< op -> instance
   std::vector<std::pair<std::string, std::uint64_t>> fallback_reasons;
-  double exploration_ms = 0;
-  double dispatch_ns = 0;  ///< mean cost of a decided call, 0 if never sampled
-  std::string limits;      ///< where the machine's limits come from, or why there are none
+  double exploration_ms = 0;     ///< what trying other candidates cost beyond the best known
+  double exploration_share = 0;  ///< the same as a share of the time in kernels
+  double dispatch_ns = 0;        ///< mean cost of a decided call, 0 if never sampled
+  std::string limits;            ///< where the machine's limits come from, or why there are none
 
   SY_API std::string json() const;
 };
@@ -200,6 +204,36 @@ struct Recommendation {
   std::string what;          ///< what to enable, build, install or change
   std::string evidence;      ///< the measurement behind it
   double expected_gain = 0;  ///< times faster; 0 = no figure
+};
+
+/// How long `Engine::measure` times.
+struct MeasureOptions {
+  double seconds = 0.3;   ///< for all candidates of the shape together
+  int rounds = 7;         ///< turns each takes at least
+  bool remember = false;  ///< keep the timings: in this engine's decisions and in the timing store
+  std::uint64_t seed = 0;
+  std::function<bool()> go_on{};  ///< asked between turns; false ends with `cancelled`
+};
+
+/// Every verified candidate of a shape, timed in turns on one generated problem.
+struct Measurement {
+  struct Candidate {
+    std::string kernel, backend;
+    std::vector<double> ns;  ///< per call, one a turn; turn i of all candidates is of one moment
+    bool hopeless = false;   ///< far slower: timed once, then left out
+    double median_ns = 0;
+  };
+  std::string op, shape;
+  std::string expected;  ///< kernel that the engine would have run before this measurement
+  double bytes = 0, flops = 0;
+  std::vector<Candidate> candidates;
+};
+
+/// A timing kept from this or an earlier process.
+struct StoredTiming {
+  std::string kernel, runtime, shape;
+  int threads = 0, samples = 0;
+  double ns = 0, low = 0, high = 0;  ///< median and its 95 % interval
 };
 
 /// A plugin file or instance as the loader saw it.
@@ -267,6 +301,17 @@ class SY_API Engine {
   /// Explains what would be chosen for a described problem ("n=1000,d=16,k=8"), measuring nothing
   /// unless `measure`.
   Result<Explanation> explain(std::string_view op, std::string_view shape, bool measure = false);
+  /// Times all verified candidates on a generated problem ("n=1000,d=16,k=8").
+  Result<Measurement> measure(std::string_view op, std::string_view shape,
+                              const MeasureOptions &options = {});
+  /// Writes what is decided by now as a lock file for Policy::frozen; other entries of an existing
+  /// file stay.
+  Status freeze(const std::string &path) const;
+  /// Writes timings that are not on disk yet; also done from time to time and at the end.
+  void save() const;
+  /// All timings kept for the loaded candidates, and where; "" = nowhere.
+  std::vector<StoredTiming> stored_timings() const;
+  const std::string &timing_directory() const noexcept;
   Metrics metrics() const;
   std::vector<Recommendation> recommend() const;
   std::vector<PluginInfo> plugins() const;

@@ -39,7 +39,7 @@ const std::array kEngineFields = {
           .doc =
               "how a backend is chosen: `adaptive` measures while working, `benchmark` times every "
               "candidate on first sight, `thresholds` follows `preferences`, `fixed` obeys `pin`, "
-              "`frozen` is reserved and refused",
+              "`frozen` follows `lock_file`",
           .choices = kPolicies},
     Field{.name = "numerics",
           .type = Type::choice,
@@ -91,6 +91,16 @@ const std::array kEngineFields = {
           .doc = "share of the run time that trying other candidates may cost",
           .least = 0,
           .most = 1},
+    Field{.name = "exploration_ms",
+          .type = Type::number,
+          .fallback = "200",
+          .doc = "milliseconds that trying may cost at the start, before the share allows it",
+          .least = 0,
+          .most = 1e9},
+    Field{.name = "lock_file",
+          .type = Type::text,
+          .doc = "decisions that the policy `frozen` follows, as `switchyard tune --lock` writes "
+                 "them"},
     Field{.name = "margin",
           .type = Type::number,
           .fallback = "0.05",
@@ -154,6 +164,8 @@ void apply_engine(const View &view, const std::string &directory, Options &o) {
   }
   if (view.has("isa")) o.isa = view.text("isa");
   if (view.has("exploration_share")) o.exploration_share = view.number("exploration_share");
+  if (view.has("exploration_ms")) o.exploration_ms = view.number("exploration_ms");
+  if (view.has("lock_file")) o.lock_file = absolute_path(view.text("lock_file"), directory);
   if (view.has("margin")) o.margin = view.number("margin");
   if (view.has("gate_timeout_ms"))
     o.gate_timeout_ms = static_cast<std::uint32_t>(view.integer("gate_timeout_ms"));

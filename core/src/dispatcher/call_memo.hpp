@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// What a thread remembers of its latest calls: a call that equals an earlier one in everything but
-/// where its data lies needs no second validation, key or look-up. (OpSpec::validate, `supports`
-/// and `workspace_size` depend on descriptions and alignment only, never on data.)
+/// What a thread remembers of its calls: a call that equals an earlier one in everything but where
+/// its data lies needs no second validation, key or look-up. (OpSpec::validate, `supports` and
+/// `workspace_size` depend on descriptions and alignment only, never on data.) The latest few are
+/// compared in full; some hundred more are known by a 128-bit hash of their descriptions.
+
+#include <xxhash.h>
 
 #include <array>
 #include <cstring>
@@ -81,19 +84,77 @@ struct RememberedCall {
   }
 };
 
-/// The latest few calls of this thread.
-class CallMemo {
+/// Calls by the hash of their descriptions; a newer one takes an older one's slot.
+class HashedCalls {
  public:
-  RememberedCall *find(std::uint64_t dispatcher, OpIndex op, const sy_call &call) noexcept {
-    for (RememberedCall &r : calls_)
-      if (r.matches(dispatcher, op, call)) return &r;
-    return nullptr;
+  struct Entry {
+    XXH128_hash_t hash{};
+    KnownCall known;
+  };
+
+  static XXH128_hash_t hash(std::uint64_t dispatcher, OpIndex op, const sy_call &call) noexcept {
+    // Packed without gaps: every byte is written.
+    std::array<std::byte, RememberedCall::kParams +
+                              RememberedCall::kTensors *(kDescription + sizeof(std::uint64_t))>
+        packed;
+    std::size_t at = 0;
+    const auto add = [&](const void *bytes, std::size_t n) {
+      std::memcpy(packed.data() + at, bytes, n);
+      at += n;
+    };
+    add(call.params, call.params_size);
+    const auto tensor = [&](const sy_tensor *t) {
+      const auto address = t != nullptr ? reinterpret_cast<std::uintptr_t>(t->handle) : 0;
+      const std::uint64_t mark = t == nullptr ? 0 : 1 + (address == 0 ? 64 : address % 64);
+      add(&mark, sizeof mark);
+      if (t != nullptr) add(&t->byte_offset, kDescription);
+    };
+    for (std::uint32_t i = 0; i < call.n_inputs; ++i) tensor(call.inputs[i]);
+    for (std::uint32_t i = 0; i < call.n_outputs; ++i) tensor(call.outputs[i]);
+    const std::uint64_t seed =
+        dispatcher * 0x9E3779B97F4A7C15ull +
+        (std::uint64_t{op} << 32 | call.threads << 16 | call.n_inputs << 8 | call.n_outputs);
+    return XXH3_128bits_withSeed(packed.data(), at, seed);
   }
-  RememberedCall &oldest() noexcept { return calls_[next_++ % calls_.size()]; }
+  Entry &slot(const XXH128_hash_t &hash) noexcept { return entries_[hash.low64 % kEntries]; }
+  static bool same(const XXH128_hash_t &a, const XXH128_hash_t &b) noexcept {
+    return a.low64 == b.low64 && a.high64 == b.high64;
+  }
 
  private:
-  std::array<RememberedCall, 4> calls_{};
+  static constexpr std::size_t kEntries = 256;
+  static constexpr std::size_t kDescription = sizeof(sy_tensor) - offsetof(sy_tensor, byte_offset);
+  std::array<Entry, kEntries> entries_{};
+};
+
+/// One thread's memory of calls.
+class CallMemo {
+ public:
+  /// What is known of an equal call, to be read and kept up to date, or null.
+  KnownCall *find(std::uint64_t dispatcher, OpIndex op, const sy_call &call) noexcept {
+    if (!RememberedCall::fits(call)) return nullptr;
+    for (RememberedCall &r : latest_)
+      if (r.matches(dispatcher, op, call)) return &r.known;
+    hash_ = HashedCalls::hash(dispatcher, op, call);
+    HashedCalls::Entry &older = older_.slot(hash_);
+    return older.known.decision != nullptr && HashedCalls::same(older.hash, hash_) ? &older.known
+                                                                                   : nullptr;
+  }
+  /// Remembers a call that `find` has just not found; null when it does not fit.
+  KnownCall *keep(std::uint64_t dispatcher, OpIndex op, const sy_call &call,
+                  const KnownCall &known) noexcept {
+    if (!RememberedCall::fits(call)) return nullptr;
+    older_.slot(hash_) = {hash_, known};
+    RememberedCall &r = latest_[next_++ % latest_.size()];
+    r.assign(dispatcher, op, call, known);
+    return &r.known;
+  }
+
+ private:
+  std::array<RememberedCall, 4> latest_{};
   std::size_t next_ = 0;
+  HashedCalls older_;
+  XXH128_hash_t hash_{};
 };
 
 }  // namespace switchyard

@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dispatcher/decision.hpp"
 
+#include <algorithm>
+
 namespace switchyard {
+
+double RecentTimes::median() const noexcept {
+  std::array<std::uint64_t, kKept> sorted{};
+  for (unsigned i = 0; i < kKept; ++i) sorted[i] = values_[i].load(std::memory_order_relaxed);
+  std::ranges::nth_element(sorted, sorted.begin() + kKept / 2);
+  return static_cast<double>(sorted[kKept / 2]);
+}
 
 struct DecisionTable::Slots {
   explicit Slots(std::size_t capacity) : mask(capacity - 1), slots(capacity) {}

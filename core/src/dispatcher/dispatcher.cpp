@@ -6,36 +6,12 @@
 #include <algorithm>
 
 #include "base/status_codes.hpp"
+#include "dispatcher/answers.hpp"
 #include "host/host.hpp"
 #include "host/thread_pool.hpp"
 
 namespace switchyard {
 namespace {
-
-constexpr std::uint32_t kPatienceMs =
-    60'000;  // for verdicts without which a call cannot be answered
-
-/// Errors that another backend would report just the same.
-bool callers_fault(std::int32_t status) {
-  switch (status) {
-    case SY_E_INVALID_ARGUMENT:
-    case SY_E_SHAPE:
-    case SY_E_DTYPE:
-    case SY_E_NONFINITE:
-    case SY_E_OVERFLOW:
-    case SY_E_CANCELLED:
-      return true;
-    default:
-      return false;
-  }
-}
-
-std::int64_t elements_of(const sy_call &call) {
-  std::int64_t most = 0;
-  for (std::uint32_t i = 0; i < call.n_inputs; ++i)
-    if (call.inputs[i] != nullptr) most = std::max(most, TensorView(*call.inputs[i]).elements());
-  return most;
-}
 
 /// Numbers dispatchers, so that a thread's memory of one that is gone matches no other.
 std::uint64_t next_id() noexcept {
@@ -55,25 +31,17 @@ bool aligned(const sy_call &call) noexcept {
   return bits % 64 == 0;
 }
 
-void fill(Answer *answer, const Candidate &candidate, std::string_view verified, std::uint64_t ns) {
-  if (answer == nullptr) return;
-  answer->backend = candidate.backend;
-  answer->kernel = candidate.name;
-  answer->verified = verified;
-  answer->fallback_reason.clear();
-  answer->ns = ns;
-}
-
 }  // namespace
 
 Dispatcher::Dispatcher(const Options &options, const Registry &registry, VerdictBook &verdicts,
-                       std::uint32_t threads)
+                       TimingStore &timings, const LockFile *lock, std::uint32_t threads)
     : options_(options),
       registry_(registry),
       verdicts_(verdicts),
       threads_(threads),
       id_(next_id()),
-      selector_(options) {}
+      timings_(timings),
+      selector_(options, timings, lock) {}
 
 Key Dispatcher::key_of(OpIndex op, const sy_call &call) const noexcept {
   Key key;
@@ -90,8 +58,9 @@ std::unique_ptr<Decision> Dispatcher::make_decision(OpIndex op, const sy_call &c
   d->key = key;
   d->op = op;
   d->threads = call.threads;
-  const Shape shape = spec.describe(call);
-  d->shape = shape.text();
+  d->described = spec.describe(call);
+  d->shape = d->described.text();
+  d->work = spec.work(call);
   const std::string pin = pinned_backend(options_, spec.id());
   for (const Candidate *candidate : registry_.candidates(op)) {
     auto choice = std::make_unique<Choice>();
@@ -106,27 +75,11 @@ std::unique_ptr<Decision> Dispatcher::make_decision(OpIndex op, const sy_call &c
     }
     d->choices.push_back(std::move(choice));
   }
-  const std::int64_t elements = elements_of(call);
-  const auto preference = [&](const Candidate &candidate) {
-    std::size_t i = 0;
-    for (; i < options_.preferences.size(); ++i)
-      if (elements >= options_.preferences[i].min_size &&
-          matches_backend(candidate, options_.preferences[i].backend))
-        break;
-    return i;
-  };
-  // The user's preferences outrank the authors' estimates: whatever is tried first, they decide it.
-  const auto rank = [&](const std::unique_ptr<Choice> &c) {
-    const bool refused = !c->refusal.empty();
-    const std::uint64_t prior = c->prior_ns == 0 ? UINT64_MAX : c->prior_ns;
-    return std::tuple(refused, c->candidate->reference, preference(*c->candidate), prior);
-  };
-  std::stable_sort(d->choices.begin(), d->choices.end(),
-                   [&](const auto &a, const auto &b) { return rank(a) < rank(b); });
+  selector_.prepare(*d, elements_of(call));
   std::vector<const Candidate *> ordered;
   for (const auto &c : d->choices)
     if (c->refusal.empty()) ordered.push_back(c->candidate);
-  const auto cells = verdicts_.cells(ordered, shape);
+  const auto cells = verdicts_.cells(ordered, d->described);
   for (std::size_t i = 0; i < cells.size(); ++i) d->choices[i]->verdict = cells[i];
   return d;
 }
@@ -150,21 +103,17 @@ const Decision *Dispatcher::remembered(OpIndex op, std::string_view shape) const
 std::int32_t Dispatcher::look_up(OpIndex op, sy_call &call, KnownCall &known, sy_error *error) {
   thread_local CallMemo memo;
   if (call.threads == 0 || call.threads > threads_) call.threads = threads_;
-  const bool fits = RememberedCall::fits(call);
-  RememberedCall *remembered = fits ? memo.find(id_, op, call) : nullptr;
-  if (remembered == nullptr) {
+  KnownCall *kept = memo.find(id_, op, call);
+  if (kept != nullptr) {
+    known = *kept;
+  } else {
     if (const auto valid = all_ops()[op]->validate(call); !valid) {
       to_abi(valid.error(), error);
       return to_status(valid.error().code);
     }
     known.decision = &decision(op, call);
     known.work = all_ops()[op]->work(call);
-    if (fits) {
-      remembered = &memo.oldest();
-      remembered->assign(id_, op, call, known);
-    }
-  } else {
-    known = remembered->known;
+    kept = memo.keep(id_, op, call, known);
   }
   // Within a class of sizes a kernel may still refuse: it is asked about each new description.
   Choice *chosen = known.decision->chosen.load(std::memory_order_acquire);
@@ -172,7 +121,7 @@ std::int32_t Dispatcher::look_up(OpIndex op, sy_call &call, KnownCall &known, sy
     known.choice =
         chosen != nullptr && chosen->candidate->supports(call, nullptr) ? chosen : nullptr;
     known.workspace = known.choice != nullptr ? chosen->candidate->workspace_size(call) : 0;
-    if (remembered != nullptr) remembered->known = known;
+    if (kept != nullptr) *kept = known;
   }
   return SY_OK;
 }
@@ -225,7 +174,11 @@ std::int32_t Dispatcher::execute(const KnownCall &known, Choice &choice, sy_call
   if (status == SY_OK) {
     KernelStats &stats = candidate.stats;
     stats.count.fetch_add(1, std::memory_order_relaxed);
-    if (timed) stats.timed(took, known.work.bytes, known.work.flops);
+    if (timed) {
+      stats.timed(took, known.work.bytes, known.work.flops);
+      if (&choice == known.choice)
+        observe(d, took, d.timing_mask.load(std::memory_order_relaxed) + 1);
+    }
     stats.bytes.fetch_add(static_cast<std::uint64_t>(known.work.bytes), std::memory_order_relaxed);
     stats.flops.fetch_add(static_cast<std::uint64_t>(known.work.flops), std::memory_order_relaxed);
     fill(answer, candidate, choice.verdict->word(), took);
@@ -238,131 +191,19 @@ std::int32_t Dispatcher::execute(const KnownCall &known, Choice &choice, sy_call
   return status;
 }
 
-Choice *Dispatcher::pick(Decision &d, const sy_call &call, std::string &reason) {
-  const bool needs_all =
-      options_.policy == Policy::benchmark || options_.policy == Policy::thresholds;
-  const bool must_wait = needs_all || !pinned_backend(options_, all_ops()[d.op]->id()).empty();
-  // Only the first call waits, for the best prior; when that fails, for the next one. It waits
-  // longer where the reference, which would answer instead, is expected to take longer still.
-  std::uint64_t patience_ms = options_.gate_timeout_ms;
-  for (const auto &c : d.choices)
-    if (c->candidate->reference) patience_ms = std::max(patience_ms, c->prior_ns / 1'000'000);
-  const auto patience =
-      must_wait ? kPatienceMs
-      : d.waited.exchange(true)
-          ? 0
-          : static_cast<std::uint32_t>(std::min<std::uint64_t>(patience_ms, kPatienceMs));
-  for (const auto &c : d.choices) {
-    if (!c->supported() || c->failed.load(std::memory_order_relaxed)) continue;
-    const bool in_time = verdicts_.wait(*c->verdict, patience);
-    if (!in_time) {
-      reason = fmt::format("{} is still being verified", c->candidate->name);
-      if (must_wait) continue;
-      break;
-    }
-    if (needs_all) continue;
-    if (c->verdict->passed()) break;
-  }
-  const std::lock_guard lock(d.mutex);
-  if (Choice *chosen = d.chosen.load(std::memory_order_acquire);
-      chosen != nullptr && chosen->usable() && chosen->candidate->supports(call, nullptr))
-    return chosen;
-  Choice *next = selector_.next(d, elements_of(call));
-  if (next != nullptr && next->candidate->supports(call, nullptr)) return next;
-  for (const auto &c : d.choices)
-    if (c->usable() && c->candidate->supports(call, nullptr)) return c.get();
-  return nullptr;
-}
-
-std::int32_t Dispatcher::explore(const KnownCall &known, sy_call &call, KernelStates *states,
-                                 sy_error *error, Answer *answer) {
-  Decision &d = *known.decision;
-  sy_error own = make_abi_error();
-  if (error == nullptr) error = &own;
-  const bool bench = options_.policy == Policy::benchmark;
-  std::string fallback;
-  // Every pass runs one candidate; a failing one is excluded, so the loop ends.
-  for (int runs = 0; runs < 1000; ++runs) {
-    std::string reason;
-    Choice *choice = pick(d, call, reason);
-    if (choice == nullptr) {
-      if (reason.empty() && !fallback.empty()) reason = fallback;
-      return answer_by_reference(d, call, error, answer, reason);
-    }
-    std::uint64_t ns = 0;
-    const std::int32_t status = execute(known, *choice, call, states, error, answer, &ns);
-    if (status == SY_OK) {
-      const std::lock_guard lock(d.mutex);
-      const bool was_settled = selector_.settled(d);
-      if (!was_settled) selector_.record(d, *choice, ns);
-      const bool last =
-          !bench || (was_settled && choice == d.chosen.load(std::memory_order_acquire));
-      // In benchmark mode the caller's outputs come from the winner.
-      const bool is_winner = bench && !was_settled && selector_.settled(d) &&
-                             choice == d.chosen.load(std::memory_order_acquire);
-      if (last || is_winner) {
-        if (answer != nullptr) answer->fallback_reason = fallback;
-        return SY_OK;
-      }
-      continue;
-    }
-    if (callers_fault(status)) return status;
-    {
-      const std::lock_guard lock(d.mutex);
-      fallback = fmt::format("{} failed: {}", choice->candidate->name, choice->failure);
-    }
-    count_fallback(fallback);
-    if (options_.strict || !pinned_backend(options_, all_ops()[d.op]->id()).empty()) return status;
-  }
-  return answer_by_reference(d, call, error, answer, fallback);
-}
-
-std::int32_t Dispatcher::answer_by_reference(Decision &d, sy_call &call, sy_error *error,
-                                             Answer *answer, const std::string &reason) {
-  const OpSpec &spec = *all_ops()[d.op];
-  const std::string pin = pinned_backend(options_, spec.id());
-  const auto give_up = [&](ErrorCode code, std::string message) {
-    to_abi(Error{code, std::move(message), {}, 0, 0, -1, {}}, error);
-    return to_status(code);
-  };
-  const Candidate *reference = registry_.reference().find(d.op, call);
-  if (!pin.empty() || options_.strict || reference == nullptr) {
-    std::string refusals;
-    bool failed_gate = false;
-    for (const auto &c : d.choices) {
-      std::string why = c->refusal;
-      if (c->supported() && c->verdict->get() == Verdict::failed) {
-        why = "failed verification: " + c->verdict->reason;
-        failed_gate = true;
-      }
-      if (!pin.empty() && !matches_backend(*c->candidate, pin)) continue;
-      if (!why.empty() && refusals.size() < 160)
-        refusals += fmt::format("{}{}: {}", refusals.empty() ? "" : "; ", c->candidate->name, why);
-    }
-    if (failed_gate) return give_up(ErrorCode::verification, refusals);
-    if (pin.empty() && !options_.strict)
-      return give_up(ErrorCode::unsupported,
-                     fmt::format("no backend supports {} ({}): {}", spec.id(), d.shape, refusals));
-    return give_up(ErrorCode::backend,
-                   fmt::format("{} cannot run {} ({}): {}",
-                               pin.empty() ? "the chosen backend" : pin, spec.id(), d.shape,
-                               !refusals.empty() ? refusals
-                               : !reason.empty() ? reason
-                                                 : "it offers no such kernel"));
-  }
-  const std::uint64_t start = now_ns();
-  call.state = nullptr;
-  const std::int32_t status = invoke(*reference, call, error);
-  if (status != SY_OK) return status;
-  const std::uint64_t took = now_ns() - start;
-  reference->stats.count.fetch_add(1, std::memory_order_relaxed);
-  const Work work = spec.work(call);
-  reference->stats.timed(took, work.bytes, work.flops);
-  fill(answer, *reference, "no", took);
-  const std::string why = reason.empty() ? "no candidate passed verification" : reason;
-  if (answer != nullptr) answer->fallback_reason = why;
-  count_fallback(why);
-  return SY_OK;
+void Dispatcher::observe(Decision &d, std::uint64_t ns, std::uint64_t calls) noexcept {
+  d.recent.add(ns);
+  selector_.spent(ns * calls);
+  const std::uint64_t total =
+      d.total_ns.fetch_add(ns * calls, std::memory_order_relaxed) + ns * calls;
+  std::uint64_t at = d.review_at.load(std::memory_order_relaxed);
+  if (total < at) return;
+  const std::uint64_t next = total + d.review_every.load(std::memory_order_relaxed);
+  if (!d.review_at.compare_exchange_strong(at, next, std::memory_order_relaxed) ||
+      !selector_.due(d))
+    return;
+  // Seldom; whoever finds the class busy leaves it to a later look.
+  if (const std::unique_lock lock(d.mutex, std::try_to_lock); lock) selector_.review(d);
 }
 
 double Dispatcher::overhead_ns() const noexcept {

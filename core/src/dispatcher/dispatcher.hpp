@@ -13,8 +13,9 @@ class KernelStates;
 
 class Dispatcher final : public Runner {
  public:
+  /// `lock` is the lock file of Policy::frozen, or null. All outlive the dispatcher.
   Dispatcher(const Options &options, const Registry &registry, VerdictBook &verdicts,
-             std::uint32_t threads);
+             TimingStore &timings, const LockFile *lock, std::uint32_t threads);
 
   /// The whole route. `states` and `answer` may be null. Returns a sy_status. [any-thread]
   std::int32_t route(OpIndex op, sy_call &call, KernelStates *states, sy_error *error,
@@ -33,6 +34,8 @@ class Dispatcher final : public Runner {
   const Registry &registry() const noexcept { return registry_; }
   const Options &options() const noexcept { return options_; }
   VerdictBook &verdicts() noexcept { return verdicts_; }
+  Selector &selector() noexcept { return selector_; }
+  TimingStore &timings() noexcept { return timings_; }
 
   /// Calls answered by another backend than the chosen one, by reason.
   std::map<std::string, std::uint64_t> fallback_reasons() const;
@@ -49,6 +52,10 @@ class Dispatcher final : public Runner {
   std::int32_t explore(const KnownCall &known, sy_call &call, KernelStates *states, sy_error *error,
                        Answer *answer);
   Choice *pick(Decision &d, const sy_call &call, std::string &reason);
+  /// Decides a class of very short calls on generated problems; false when it cannot yet.
+  bool measure_generated(Decision &d);
+  /// A timed call of the chosen kernel: keeps its recent times, and looks at the choice when due.
+  void observe(Decision &d, std::uint64_t ns, std::uint64_t calls) noexcept;
   std::int32_t answer_by_reference(Decision &d, sy_call &call, sy_error *error, Answer *answer,
                                    const std::string &reason);
   void count_fallback(const std::string &reason);
@@ -58,7 +65,8 @@ class Dispatcher final : public Runner {
   VerdictBook &verdicts_;
   const std::uint32_t threads_;
   const std::uint64_t id_;
-  const Selector selector_;
+  TimingStore &timings_;
+  Selector selector_;
   DecisionTable table_;
   mutable std::mutex fallback_mutex_;
   std::map<std::string, std::uint64_t> fallback_reasons_;

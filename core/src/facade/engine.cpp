@@ -38,15 +38,25 @@ Result<Engine> Engine::create(Options options) {
   impl->threads = static_cast<std::uint32_t>(impl->options.threads > 0 ? impl->options.threads
                                                                        : here.thread_budget);
   std::string cache = resolve_cache_dir(impl->options.cache_dir);
-  if (!cache.empty()) cache += "/" + here.fingerprint + "/verdicts";
-  impl->store = std::make_unique<VerdictStore>(std::move(cache));
+  if (!cache.empty()) cache += "/" + here.fingerprint;
+  const auto place = [&](const char *name) {
+    return cache.empty() ? std::string() : cache + "/" + name;
+  };
+  impl->store = std::make_unique<VerdictStore>(place("verdicts"));
+  impl->timings = std::make_unique<TimingStore>(place("timings"));
+  if (impl->options.policy == Policy::frozen && !impl->options.lock_file.empty()) {
+    auto lock = LockFile::load(impl->options.lock_file);
+    if (!lock) return tl::unexpected(lock.error());
+    impl->lock = std::move(*lock);
+  }
   auto registry = Registry::load(impl->options, *impl->store, impl->threads);
   if (!registry) return tl::unexpected(registry.error());
   impl->registry = std::move(*registry);
   impl->verdicts =
       std::make_unique<VerdictBook>(impl->options, *impl->registry, *impl->store, impl->threads);
   impl->dispatcher =
-      std::make_unique<Dispatcher>(impl->options, *impl->registry, *impl->verdicts, impl->threads);
+      std::make_unique<Dispatcher>(impl->options, *impl->registry, *impl->verdicts, *impl->timings,
+                                   impl->lock ? &*impl->lock : nullptr, impl->threads);
   return Engine(std::move(impl));
 }
 

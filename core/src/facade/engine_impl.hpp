@@ -14,6 +14,8 @@ struct Engine::Impl {
   Options options;
   std::uint32_t threads = 1;
   std::unique_ptr<VerdictStore> store;
+  std::unique_ptr<TimingStore> timings;
+  std::optional<LockFile> lock;
   std::unique_ptr<Registry> registry;
   std::unique_ptr<VerdictBook> verdicts;
   std::unique_ptr<Dispatcher> dispatcher;

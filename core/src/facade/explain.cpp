@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/duration.hpp"
 #include "base/status_codes.hpp"
 #include "facade/engine_impl.hpp"
 
@@ -35,6 +36,7 @@ Explanation::Candidate describe(const Choice &c, const Choice *chosen) {
   out.supported = c.supported();
   out.verified = verdict_text(c);
   out.estimate_ns = static_cast<double>(c.prior_ns);
+  out.predicted_ns = c.stored ? c.stored->ns : c.predicted.ns;
   out.samples = c.samples.count();
   out.median_ns = c.samples.median();
   const auto interval = c.samples.interval();
@@ -57,13 +59,6 @@ Explanation::Candidate describe(const Choice &c, const Choice *chosen) {
   return out;
 }
 
-std::string duration(double ns) {
-  if (ns < 1e3) return fmt::format("{:.0f} ns", ns);
-  if (ns < 1e6) return fmt::format("{:.1f} us", ns / 1e3);
-  if (ns < 1e9) return fmt::format("{:.2f} ms", ns / 1e6);
-  return fmt::format("{:.2f} s", ns / 1e9);
-}
-
 std::string_view policy_name(Policy p) {
   switch (p) {
     case Policy::adaptive:
@@ -80,11 +75,26 @@ std::string_view policy_name(Policy p) {
   return "adaptive";
 }
 
-/// Who would answer the next call.
-Choice *expected(Decision &d, const Selector &selector, std::int64_t elements) {
-  if (Choice *chosen = d.chosen.load(std::memory_order_acquire)) return chosen;
-  if (Choice *next = selector.next(d, elements)) return next;
-  return nullptr;
+/// What was known before this process measured anything, and why no more.
+std::string store_text(const Decision &d, TimingStore &timings) {
+  int stored = 0, predicted = 0, supported = 0;
+  std::string why;
+  for (const auto &c : d.choices) {
+    if (!c->supported()) continue;
+    ++supported;
+    stored += c->stored.has_value();
+    predicted += c->predicted.points > 0;
+    if (!c->stored && why.empty()) why = timings.why_missing(*c->candidate, d.threads, d.described);
+  }
+  std::string text =
+      stored == supported && stored > 0 ? "hit: timings of this shape for every candidate"
+      : stored + predicted > 0          ? fmt::format(
+                                              "hit in part: of {} candidates {} were timed on this shape, "
+                                                       "{} are predicted from others; {}",
+                                              supported, stored, predicted, why)
+                               : "miss: " + why;
+  if (const std::string trouble = timings.trouble(); !trouble.empty()) text += "; " + trouble;
+  return text;
 }
 
 }  // namespace
@@ -122,26 +132,27 @@ Result<Explanation> Engine::explain(std::string_view op, std::string_view shape_
     }
 
   const std::lock_guard lock(d->mutex);
+  dispatcher.selector().settle(*d);
   Explanation e;
   e.op = spec.id();
   e.shape = described;
   const std::string pin = impl_->requested(op);
   e.policy = pin.empty() ? std::string(policy_name(impl_->options.policy)) : "fixed";
   const std::int64_t elements = TensorView(*frame.call().inputs[0]).elements();
-  const Choice *chosen = expected(*d, Selector(impl_->options), elements);
+  const Choice *chosen = dispatcher.selector().expected(*d, elements);
   if (chosen != nullptr) {
     e.chosen = chosen->candidate->name;
-    e.rule = !d->rule.empty()
-                 ? d->rule
+    e.rule = !d->rule.empty() ? d->rule
+             : chosen->measured()
+                 ? "not measured in this process: stored timings of like shapes say so, but not "
+                   "clearly enough to do without trying"
                  : "not measured yet: of the verified candidates the best prior answers first";
     if (!pin.empty()) e.rule = "pinned to " + pin + "; " + e.rule;
   } else {
     e.rule = pin.empty() ? "no candidate is usable; the reference answers"
                          : "pinned to " + pin + ", which cannot answer";
   }
-  e.store = impl_->store->directory().empty()
-                ? "miss: nothing is kept on disk"
-                : "verdicts in " + impl_->store->directory() + "; timings are this process's";
+  e.store = store_text(*d, *impl_->timings);
   e.reproducer = fmt::format("switchyard bench {} {} --threads {}", e.op, e.shape, impl_->threads);
   for (const auto &c : d->choices) e.candidates.push_back(describe(*c, chosen));
   return e;
@@ -151,23 +162,30 @@ std::string Explanation::text() const {
   std::string out = chosen.empty() ? fmt::format("{} ({}): no backend was chosen\n", op, shape)
                                    : fmt::format("{} ({}): {}\n", op, shape, chosen);
   out += fmt::format("  because  {}\n  policy   {}\n  store    {}\n", rule, policy, store);
+  std::map<std::string, std::vector<std::string>> refused;  // by reason
   for (const Candidate &c : candidates) {
     std::string line = fmt::format("  {} {:<44}", c.kernel == chosen ? "*" : " ", c.kernel);
     if (!c.supported) {
-      out += line + " refused: " + c.reason + "\n";
+      refused[c.reason].push_back(c.kernel);
       continue;
     }
     if (c.samples > 0)
-      line += fmt::format(" {:>9} ({} to {}, {} timings)", duration(c.median_ns),
-                          duration(c.low_ns), duration(c.high_ns), c.samples);
+      line += fmt::format(" {:>9} ({} to {}, {} timings)", duration_text(c.median_ns),
+                          duration_text(c.low_ns), duration_text(c.high_ns), c.samples);
+    else if (c.predicted_ns > 0)
+      line += fmt::format(" {:>9} by stored timings", duration_text(c.predicted_ns));
     else if (c.estimate_ns > 0)
-      line += fmt::format(" about {} by its author's estimate", duration(c.estimate_ns));
+      line += fmt::format(" about {} by its author's estimate", duration_text(c.estimate_ns));
     else
       line += " not timed";
     line += "; verified: " + c.verified;
     if (!c.reason.empty()) line += "; " + c.reason;
     out += line + "\n";
   }
+  for (const auto &[reason, kernels] : refused)
+    out += fmt::format("    {}{} refused: {}\n", kernels.front(),
+                       kernels.size() > 1 ? fmt::format(" and {} more", kernels.size() - 1) : "",
+                       reason);
   return out + "  again    " + reproducer + "\n";
 }
 
@@ -187,6 +205,7 @@ std::string Explanation::json() const {
                                  {"reason", c.reason},
                                  {"verified", c.verified},
                                  {"estimate_ns", c.estimate_ns},
+                                 {"predicted_ns", c.predicted_ns},
                                  {"median_ns", c.median_ns},
                                  {"low_ns", c.low_ns},
                                  {"high_ns", c.high_ns},

@@ -176,8 +176,10 @@ Metrics Engine::metrics() const {
   out.dispatch_ns = impl_->dispatcher->overhead_ns();
   for (const Decision *d : impl_->dispatcher->decisions()) {
     const std::lock_guard lock(const_cast<Decision *>(d)->mutex);
-    out.exploration_ms += static_cast<double>(d->exploring_ns) / 1e6;
+    out.exploration_ms += d->extra_ns / 1e6;
   }
+  const Budget &budget = impl_->dispatcher->selector().budget();
+  if (budget.total_ns() > 0) out.exploration_share = budget.extra_ns() / budget.total_ns();
   return out;
 }
 
@@ -192,6 +194,7 @@ std::string Metrics::json() const {
   for (const auto &[reason, count] : fallback_reasons)
     doc["fallback_reasons"].push_back({{"reason", reason}, {"count", count}});
   doc["exploration_ms"] = exploration_ms;
+  doc["exploration_share"] = exploration_share;
   doc["dispatch_ns"] = dispatch_ns;
   doc["limits"] = limits;
   doc["machine"] = machine().fingerprint;

@@ -26,6 +26,8 @@ void overlay(Options &target, const Options &given) {
   take(&Options::cache_dir);
   take(&Options::isa);
   take(&Options::exploration_share);
+  take(&Options::exploration_ms);
+  take(&Options::lock_file);
   take(&Options::margin);
   take(&Options::gate_timeout_ms);
   take(&Options::log_level);
@@ -33,9 +35,10 @@ void overlay(Options &target, const Options &given) {
 }
 
 Status check(const Options &o) {
-  if (o.policy == Policy::frozen)
-    return fail(ErrorCode::unsupported,
-                "the policy 'frozen' needs stored timings, which this version does not keep");
+  if (o.policy == Policy::frozen && o.strict && o.lock_file.empty())
+    return fail(
+        ErrorCode::usage,
+        "the policy 'frozen' with strict needs a lock_file; switchyard tune --lock writes one");
   if (o.isolation == Isolation::always)
     return fail(ErrorCode::unsupported,
                 "isolation 'always' is not offered by this version; use first-use");
@@ -44,6 +47,9 @@ Status check(const Options &o) {
                 fmt::format("threads is {}; it must be 0 (automatic) or more", o.threads));
   if (!(o.margin >= 0 && o.margin < 1))
     return fail(ErrorCode::usage, fmt::format("margin is {}; it must be in [0, 1)", o.margin));
+  if (!(o.exploration_ms >= 0 && o.exploration_ms <= 1e9))
+    return fail(ErrorCode::usage,
+                fmt::format("exploration_ms is {}; it must be in [0, 1e9]", o.exploration_ms));
   if (!(o.exploration_share >= 0 && o.exploration_share <= 1))
     return fail(ErrorCode::usage,
                 fmt::format("exploration_share is {}; it must be in [0, 1]", o.exploration_share));

@@ -31,11 +31,13 @@ std::string parent_of(const std::string &path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+constexpr std::string_view kTemporaryPrefix = ".switchyard-", kTemporarySuffix = ".tmp";
+
 Result<std::string> temporary_name(const std::string &path, const std::string &directory) {
   std::uint64_t random = 0;
   if (::getrandom(&random, sizeof random, 0) != sizeof random)
     return file_error(path, "cannot write: no random name to be had: " + reason(errno));
-  return fmt::format("{}/.switchyard-{:016x}.tmp", directory, random);
+  return fmt::format("{}/{}{:016x}{}", directory, kTemporaryPrefix, random, kTemporarySuffix);
 }
 
 }  // namespace
@@ -196,6 +198,10 @@ Status AtomicFile::commit() {
   errno = failure;
   if (synced != 0 && failure != EINVAL) return error("make durable");  // EINVAL: not offered here
   return {};
+}
+
+bool is_temporary_name(std::string_view name) noexcept {
+  return name.starts_with(kTemporaryPrefix) && name.ends_with(kTemporarySuffix);
 }
 
 Status write_file(const std::string &path, std::string_view bytes) {

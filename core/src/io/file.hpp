@@ -67,6 +67,9 @@ class AtomicFile {
   std::uint64_t size_ = 0;
 };
 
+/// Is this the file name of an AtomicFile's temporary file? A writer that was killed leaves one.
+bool is_temporary_name(std::string_view name) noexcept;
+
 /// AtomicFile in one call.
 Status write_file(const std::string &path, std::string_view bytes);
 

@@ -15,6 +15,7 @@ class Samples {
     values_[static_cast<std::size_t>(count_ % kKept)] = ns;
     ++count_;
   }
+  void clear() noexcept { count_ = 0; }
   int count() const noexcept { return count_; }
   double median() const noexcept { return quantile(0.5); }
   double minimum() const noexcept { return quantile(0); }

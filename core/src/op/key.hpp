@@ -37,8 +37,8 @@ class KeyBuilder {
     used_ += bits;
     return *this;
   }
-  /// Two classes an octave: 0, 1, 2, 3, 4-5, 6-7, 8-11, ...
-  KeyBuilder &size(std::int64_t n) noexcept { return add(size_class(n), 7); }
+  /// Four classes an octave: 0 to 7 singly, then 8-9, 10-11, 12-13, 14-15, 16-19, ...
+  KeyBuilder &size(std::int64_t n) noexcept { return add(size_class(n), 8); }
   KeyBuilder &dtype(DType t) noexcept {
     return add(t.code, 3).add(static_cast<std::uint64_t>(std::bit_width(t.bits)), 4);
   }
@@ -46,9 +46,9 @@ class KeyBuilder {
   KeyBuilder &layout(const sy_tensor *t) noexcept;
 
   static constexpr std::uint64_t size_class(std::int64_t n) noexcept {
-    if (n <= 1) return n <= 0 ? 0 : 1;
+    if (n < 8) return n <= 0 ? 0 : static_cast<std::uint64_t>(n);
     const auto e = static_cast<unsigned>(std::bit_width(static_cast<std::uint64_t>(n))) - 1u;
-    return 2 * e + ((static_cast<std::uint64_t>(n) >> (e - 1)) & 1);
+    return 4 * (e - 1) + ((static_cast<std::uint64_t>(n) >> (e - 2)) & 3);
   }
 
  private:

@@ -1,35 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+// Pins, preferences, the lock file, and who would answer; adaptive.cpp has what is measured.
 #include "policy/policy.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
+
+#include "host/log.hpp"
 
 namespace switchyard {
-namespace {
-
-constexpr double kHopeless = 4;       // this many times slower after one timing: tried no more
-constexpr double kHopelessPrior = 8;  // the same by the authors' estimates, before any timing
-constexpr double kReferenceWorthNs = 20e3;  // the plain loops may only win on the smallest calls
-constexpr double kSampledNs = 10e3;         // faster calls are timed 1 in 64 once decided
-
-std::string duration_text(double ns) {
-  if (ns < 1e3) return fmt::format("{:.0f} ns", ns);
-  if (ns < 1e6) return fmt::format("{:.1f} us", ns / 1e3);
-  if (ns < 1e9) return fmt::format("{:.2f} ms", ns / 1e6);
-  return fmt::format("{:.2f} s", ns / 1e9);
-}
-
-const Choice *fastest(const Decision &d) {
-  const Choice *best = nullptr;
-  for (const auto &c : d.choices)
-    if (c->usable() && c->samples.count() > 0 &&
-        (best == nullptr || c->samples.median() < best->samples.median()))
-      best = c.get();
-  return best;
-}
-
-}  // namespace
 
 std::string pinned_backend(const Options &options, std::string_view op) {
   const auto look = [&](std::string_view name) {
@@ -46,24 +26,59 @@ bool matches_backend(const Candidate &candidate, std::string_view name) noexcept
   return candidate.backend == name || candidate.plugin_id == name;
 }
 
-int rounds_for(double best_ns) noexcept {
-  if (best_ns > 20e6) return 3;
-  return best_ns > 100e3 ? 5 : 15;
+void Selector::prepare(Decision &d, std::int64_t elements) const {
+  const bool learns = options_.policy == Policy::adaptive || options_.policy == Policy::benchmark;
+  for (const auto &c : d.choices) {
+    if (!c->refusal.empty() || !learns) continue;
+    c->stored = timings_.find(*c->candidate, d.threads, d.described);
+    if (!c->stored) c->predicted = timings_.predict(*c->candidate, d.threads, d.described, d.work);
+  }
+  const auto preference = [&](const Candidate &candidate) {
+    std::size_t i = 0;
+    for (; i < options_.preferences.size(); ++i)
+      if (elements >= options_.preferences[i].min_size &&
+          matches_backend(candidate, options_.preferences[i].backend))
+        break;
+    return i;
+  };
+  // The user's preferences outrank expectations: whatever is tried first, they decide it. The
+  // reference comes last unless it was measured.
+  const auto rank = [&](const std::unique_ptr<Choice> &c) {
+    const double expected = c->expected_ns();
+    return std::tuple(!c->refusal.empty(), preference(*c->candidate),
+                      c->candidate->reference && !c->measured(), expected == 0, expected);
+  };
+  std::stable_sort(d.choices.begin(), d.choices.end(),
+                   [&](const auto &a, const auto &b) { return rank(a) < rank(b); });
 }
 
-bool Selector::open_to(const Decision &d, const Choice &c) const {
-  if (!c.usable() || !c.pruned.empty()) return false;
+void Selector::learn(Decision &d) const {
+  for (const auto &c : d.choices) {
+    if (!c->supported()) continue;
+    c->stored = timings_.find(*c->candidate, d.threads, d.described);
+    c->samples.clear();
+    c->pruned.clear();
+  }
+  d.incumbent = d.challenger = nullptr;
+  d.numerics_class.clear();
+  d.chosen.store(nullptr, std::memory_order_release);
+  settle(d);
+}
+
+void Selector::settle(Decision &d) const {
+  if (options_.policy == Policy::adaptive && d.incumbent == nullptr && d.challenger == nullptr &&
+      d.chosen.load(std::memory_order_acquire) == nullptr)
+    settle_from_knowledge(d);
+}
+
+bool Selector::may_answer(const Decision &d, const Choice &c) const {
   return d.numerics_class.empty() || options_.numerics == Numerics::tolerant ||
          (c.candidate->kernel->traits & SY_TRAIT_BIT_EXACT) != 0 ||
          d.numerics_class == c.candidate->kernel->numerics_class;
 }
 
-Choice *Selector::least_sampled(Decision &d) const {
-  Choice *pick = nullptr;
-  for (const auto &c : d.choices)
-    if (open_to(d, *c) && (pick == nullptr || c->samples.count() < pick->samples.count()))
-      pick = c.get();
-  return pick;
+bool Selector::open_to(const Decision &d, const Choice &c) const {
+  return c.usable() && c.pruned.empty() && may_answer(d, c);
 }
 
 Choice *Selector::by_preference(Decision &d, std::int64_t elements) const {
@@ -83,11 +98,70 @@ Choice *Selector::by_preference(Decision &d, std::int64_t elements) const {
   return nullptr;
 }
 
-Choice *Selector::next(Decision &d, std::int64_t elements) const {
+Choice *Selector::frozen(Decision &d, std::int64_t elements) const {
+  std::string missing = "no lock file is given";
+  if (lock_ != nullptr) {
+    const auto entry = lock_->find(d);
+    missing =
+        fmt::format("{} says nothing of {} ({})", lock_->path(), all_ops()[d.op]->id(), d.shape);
+    for (const auto &c : d.choices) {
+      if (!entry || c->candidate->name != entry->kernel) continue;
+      if (c->candidate->hash != entry->hash) {
+        missing = fmt::format("{} was written for another build of {}", lock_->path(),
+                              c->candidate->backend);
+      } else if (!c->refusal.empty()) {
+        missing = fmt::format("{}, which {} names, refuses the call: {}", entry->kernel,
+                              lock_->path(), c->refusal);
+      } else if (c->usable()) {
+        decide(d, *c, "frozen: " + lock_->path());
+        return c.get();
+      } else {
+        return nullptr;  // still being verified, or it failed
+      }
+      break;
+    }
+    if (entry && missing.find("says nothing") != std::string::npos)
+      missing = fmt::format("{}, which {} names, is not loaded", entry->kernel, lock_->path());
+  }
+  if (options_.strict) {
+    d.rule = "frozen: " + missing;
+    return nullptr;
+  }
+  Choice *pick = by_preference(d, elements);
+  if (pick == nullptr) return nullptr;
+  static std::atomic<bool> warned{false};
+  if (!warned.exchange(true))
+    log(SY_LOG_WARNING, "frozen: " + missing + "; the order of the thresholds answers");
+  decide(d, *pick, "frozen: " + missing + "; " + d.rule);
+  return pick;
+}
+
+const Choice *Selector::expected(const Decision &d, std::int64_t elements) const {
+  if (const Choice *chosen = d.chosen.load(std::memory_order_acquire)) return chosen;
+  if (options_.policy == Policy::thresholds)
+    for (const Preference &p : options_.preferences)
+      for (const auto &c : d.choices)
+        if (elements >= p.min_size && c->usable() && matches_backend(*c->candidate, p.backend))
+          return c.get();
+  const Choice *best = nullptr;
+  const bool measured = std::ranges::any_of(d.choices, [](const auto &c) { return c->measured(); });
+  for (const auto &c : d.choices)
+    if (open_to(d, *c) &&
+        (best == nullptr || (measured && c->measured() && c->expected_ns() < best->expected_ns())))
+      best = c.get();
+  if (best != nullptr) return best;
+  for (const auto &c : d.choices)
+    if (c->usable()) return c.get();
+  return nullptr;
+}
+
+Choice *Selector::next(Decision &d, std::int64_t elements) {
   Choice *pick = nullptr;
   switch (options_.policy) {
     case Policy::thresholds:
       return by_preference(d, elements);
+    case Policy::frozen:
+      return frozen(d, elements);
     case Policy::fixed:
       for (const auto &c : d.choices)
         if (pick == nullptr && c->usable()) pick = c.get();
@@ -95,97 +169,19 @@ Choice *Selector::next(Decision &d, std::int64_t elements) const {
       return pick;
     case Policy::adaptive:
     case Policy::benchmark:
-    case Policy::frozen:
       break;
   }
+  if (d.challenger != nullptr && d.incumbent != nullptr)
+    return d.challenger->samples.count() <= d.incumbent->samples.count() ? d.challenger
+                                                                         : d.incumbent;
+  settle(d);
+  if (Choice *chosen = d.chosen.load(std::memory_order_acquire)) return chosen;
   pick = least_sampled(d);
   if (pick != nullptr && d.incumbent == nullptr) {
     d.incumbent = pick;
     d.numerics_class = pick->candidate->kernel->numerics_class;
   }
   return pick;
-}
-
-void Selector::prune(Decision &d) const {
-  const Choice *best = fastest(d);
-  if (best == nullptr) return;
-  const double best_ns = best->samples.median();
-  for (const auto &c : d.choices) {
-    if (c.get() == best || !c->pruned.empty() || !c->supported()) continue;
-    if (c->samples.count() > 0) {
-      if (c->samples.median() > kHopeless * best_ns)
-        c->pruned = fmt::format("{:.1f} times slower than {} when tried",
-                                c->samples.median() / best_ns, best->candidate->name);
-    } else if (c->candidate->reference) {
-      if (best_ns > kReferenceWorthNs)
-        c->pruned = "the reference is not timed on calls of this size";
-    } else if (best->prior_ns > 0 && static_cast<double>(c->prior_ns) >
-                                         kHopelessPrior * static_cast<double>(best->prior_ns)) {
-      c->pruned =
-          fmt::format("by its author's estimate {:.0f} times slower than {}",
-                      static_cast<double>(c->prior_ns) / static_cast<double>(best->prior_ns),
-                      best->candidate->name);
-    }
-  }
-}
-
-void Selector::decide(Decision &d, Choice &choice, std::string rule) const {
-  d.rule = std::move(rule);
-  d.exploring_ns = 0;
-  for (const auto &c : d.choices)
-    if (c.get() != &choice)
-      d.exploring_ns += static_cast<std::uint64_t>(c->samples.median() * c->samples.count());
-  d.timing_mask.store(choice.samples.count() > 0 && choice.samples.median() < kSampledNs ? 63 : 0,
-                      std::memory_order_relaxed);
-  d.chosen.store(&choice, std::memory_order_release);
-}
-
-void Selector::try_to_decide(Decision &d) const {
-  const Choice *best = fastest(d);
-  if (best == nullptr) return;
-  const int rounds = rounds_for(best->samples.median());
-  int measured = 0;
-  for (const auto &c : d.choices) {
-    // A candidate whose verdict is still out would join late: the decision waits for it.
-    if (c->supported() && c->verdict->get() == Verdict::pending && c->pruned.empty()) return;
-    if (!open_to(d, *c)) continue;
-    if (c->samples.count() < rounds) return;
-    ++measured;
-  }
-  Choice *winner = d.incumbent != nullptr && open_to(d, *d.incumbent) ? d.incumbent : nullptr;
-  const double bar = winner != nullptr ? winner->samples.median() * (1 - options_.margin) : 0;
-  for (const auto &c : d.choices)
-    if (open_to(d, *c) &&
-        (winner == nullptr || (winner == d.incumbent && c->samples.median() < bar) ||
-         (winner != d.incumbent && c->samples.median() < winner->samples.median())))
-      winner = c.get();
-  if (winner == nullptr) return;
-  std::string rule =
-      fmt::format("measured: median {} of {} timings, best of {} candidates",
-                  duration_text(winner->samples.median()), winner->samples.count(), measured);
-  if (winner == d.incumbent && winner != best)
-    rule += fmt::format("; {} was faster by less than the margin of {:.0f} %",
-                        best->candidate->name, 100 * options_.margin);
-  decide(d, *winner, std::move(rule));
-}
-
-void Selector::record(Decision &d, Choice &choice, std::uint64_t ns) const {
-  choice.samples.add(ns);
-  if (options_.policy != Policy::adaptive && options_.policy != Policy::benchmark) return;
-  prune(d);
-  try_to_decide(d);
-}
-
-void Selector::exclude(Decision &d, Choice &choice, std::string why) const {
-  choice.failure = std::move(why);
-  choice.failed.store(true, std::memory_order_relaxed);
-  if (d.incumbent == &choice) d.incumbent = nullptr;
-  d.chosen.store(nullptr, std::memory_order_release);
-  for (const auto &c : d.choices) c->pruned.clear();
-}
-
-bool Selector::settled(const Decision &d) const {
-  return d.chosen.load(std::memory_order_acquire) != nullptr;
 }
 
 }  // namespace switchyard

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The adaptive policy against kernels of known speed: no clock, no threads, the same every time.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <deque>
+#include <random>
+
+#include "policy/policy.hpp"
+
+namespace switchyard {
+namespace {
+
+/// A kernel whose time is a formula of the work.
+struct FakeKernel {
+  std::string name;
+  double fixed_ns, ns_per_flop;
+  double prior = 1;  ///< its author's estimate as a share of the truth
+  const char *numerics = "same";
+  bool reference = false;
+};
+
+class Yard {
+ public:
+  explicit Yard(std::vector<FakeKernel> kernels, Options options = {}, std::string cache = "")
+      : kernels_(std::move(kernels)),
+        options_(std::move(options)),
+        timings_(std::move(cache)),
+        selector_(options_, timings_, nullptr) {
+    passed_.state.store(Verdict::gate);
+    for (const FakeKernel &k : kernels_) {
+      sy_kernel &abi = abi_.emplace_back();
+      abi.numerics_class = k.numerics;
+      Candidate &c = candidates_.emplace_back();
+      c.id = static_cast<std::uint32_t>(candidates_.size() - 1);
+      c.kernel = &abi;
+      c.backend = c.plugin_id = k.name;
+      c.name = "op." + k.name + "@" + k.name;
+      c.hash = "hash-of-" + k.name;
+      c.reference = k.reference;
+      c.stats.timed_count.store(2);  // libraries are warm
+    }
+  }
+
+  Decision &decision(double flops) {
+    for (auto &d : decisions_)
+      if (d->work.flops == flops) return *d;
+    auto d = std::make_unique<Decision>();
+    d->described = Shape().set("n", static_cast<std::int64_t>(flops));
+    d->shape = d->described.text();
+    d->work = {flops, 8 * flops};
+    for (std::size_t i = 0; i < kernels_.size(); ++i) {
+      auto c = std::make_unique<Choice>();
+      c->candidate = &candidates_[i];
+      c->prior_ns = static_cast<std::uint64_t>(
+          kernels_[i].prior * (kernels_[i].fixed_ns + kernels_[i].ns_per_flop * flops));
+      c->verdict = &passed_;
+      d->choices.push_back(std::move(c));
+    }
+    selector_.prepare(*d, 0);
+    return *decisions_.emplace_back(std::move(d));
+  }
+
+  double true_ns(const Choice &c, double flops) const {
+    const FakeKernel &k = kernels_[c.candidate->id];
+    return (k.fixed_ns + k.ns_per_flop * flops) * slow_[c.candidate->id];
+  }
+  double best_ns(double flops) const {
+    double best = INFINITY;
+    for (std::size_t i = 0; i < kernels_.size(); ++i)
+      best = std::min(best, (kernels_[i].fixed_ns + kernels_[i].ns_per_flop * flops) * slow_[i]);
+    return best;
+  }
+
+  /// One call, as the dispatcher makes it; its time.
+  double call(double flops) {
+    Decision &d = decision(flops);
+    Choice *chosen = d.chosen.load();
+    Choice *run = chosen != nullptr ? chosen : selector_.next(d, 0);
+    const double noise = 1 + 0.02 * std::uniform_real_distribution<double>(-1, 1)(random_);
+    const double ns = true_ns(*run, flops) * noise;
+    selector_.spent(static_cast<std::uint64_t>(ns));
+    d.total_ns += static_cast<std::uint64_t>(ns);
+    if (chosen != nullptr) {
+      d.recent.add(static_cast<std::uint64_t>(ns));
+      if (d.total_ns >= d.review_at) {
+        d.review_at = d.total_ns + d.review_every;
+        if (selector_.due(d)) selector_.review(d);
+      }
+    } else if (d.chosen.load() == nullptr) {
+      selector_.record(d, *run, static_cast<std::uint64_t>(ns));
+    }
+    return ns;
+  }
+  std::string chosen(double flops) {
+    const Choice *c = decision(flops).chosen.load();
+    return c == nullptr ? "" : c->candidate->backend;
+  }
+  void slow_down(std::size_t kernel, double factor) { slow_[kernel] = factor; }
+  Selector &selector() { return selector_; }
+  TimingStore &timings() { return timings_; }
+
+ private:
+  std::vector<FakeKernel> kernels_;
+  Options options_;
+  VerdictCell passed_;
+  std::deque<sy_kernel> abi_;
+  std::deque<Candidate> candidates_;
+  std::array<double, 8> slow_{1, 1, 1, 1, 1, 1, 1, 1};
+  TimingStore timings_;
+  Selector selector_;
+  std::vector<std::unique_ptr<Decision>> decisions_;
+  std::mt19937_64 random_{5};
+};
+
+std::vector<FakeKernel> usual() {
+  return {{"one", 100, 0.10, 0.7},     // no start-up cost, one thread; an optimistic author
+          {"wide", 90, 0.09},          // a little better
+          {"team", 6000, 0.05, 1.5}};  // threads
+}
+
+TEST(Adaptive, FindsTheFastestWithinThirtyCalls) {
+  for (const double flops : {1e4, 1e5, 3e5, 1e6, 1e7}) {
+    Yard yard(usual());
+    for (int i = 0; i < 30; ++i) yard.call(flops);
+    const Choice *c = yard.selector().expected(yard.decision(flops), 0);
+    ASSERT_NE(c, nullptr);
+    EXPECT_LE(yard.true_ns(*c, flops), 1.05 * yard.best_ns(flops)) << flops;
+  }
+}
+
+TEST(Adaptive, NeighboursSaveExploring) {
+  Yard yard(usual());
+  for (int e = 10; e <= 24; ++e)
+    for (int i = 0; i < 60; ++i) yard.call(std::exp2(e));
+  // Sizes in between are decided on sight, and well.
+  double regret = 0;
+  int known = 0, sizes = 0;
+  for (double flops = 1500; flops < 1.5e7; flops *= 1.31, ++sizes) {
+    Decision &d = yard.decision(std::round(flops));
+    const Choice *c = yard.selector().expected(d, 0);
+    regret += yard.true_ns(*c, d.work.flops) / yard.best_ns(d.work.flops) - 1;
+    yard.selector().settle(d);
+    known += d.chosen.load() != nullptr;
+  }
+  EXPECT_LT(regret / sizes, 0.01);
+  EXPECT_GT(known, sizes / 3);
+}
+
+TEST(Adaptive, GrowingSizesStayWithinTheShare) {
+  // A decode loop: the keys grow by one a call.
+  Options options;
+  options.exploration_ms = 0;
+  Yard yard(usual(), options);
+  double spent = 0, best = 0;
+  for (int keys = 1; keys <= 4096; ++keys) {
+    const double size = std::exp2(std::floor(4 * std::log2(keys)) / 4);  // its class
+    spent += yard.call(std::round(1e4 * size));
+    best += yard.best_ns(std::round(1e4 * size));
+  }
+  EXPECT_LE(yard.selector().budget().extra_ns(), 0.02 * yard.selector().budget().total_ns());
+  EXPECT_LE(spent, 1.06 * best);
+}
+
+TEST(Adaptive, AChoiceThatSlowsDownIsOpenedAgain) {
+  Yard yard(usual());
+  for (int i = 0; i < 100; ++i) yard.call(1e7);
+  ASSERT_EQ(yard.chosen(1e7), "team");
+  yard.slow_down(2, 4);
+  for (int i = 0; i < 300; ++i) yard.call(1e7);
+  EXPECT_NE(yard.chosen(1e7), "team");
+  EXPECT_GE(yard.decision(1e7).drifts, 1);
+}
+
+TEST(Adaptive, AChallengerThatBecameFasterTakesOver) {
+  Yard yard(usual());
+  yard.slow_down(2, 8);  // the machine was busy at the start
+  for (int i = 0; i < 100; ++i) yard.call(1e7);
+  ASSERT_EQ(yard.chosen(1e7), "wide");
+  yard.slow_down(2, 1);
+  int calls = 0;
+  while (calls < 20'000 && yard.chosen(1e7) != "team") yard.call(1e7), ++calls;
+  EXPECT_EQ(yard.chosen(1e7), "team") << "after " << calls << " calls";
+  EXPECT_LE(yard.selector().budget().extra_ns(), 0.05 * yard.selector().budget().total_ns() + 2e8);
+}
+
+TEST(Adaptive, NothingIsTriedWithoutABudget) {
+  Options options;
+  options.exploration_share = 0;
+  Yard yard(usual(), options);
+  for (int i = 0; i < 200; ++i) yard.call(1e7);
+  EXPECT_EQ(yard.selector().budget().extra_ns(), 0);
+  EXPECT_EQ(yard.chosen(1e7), "one") << "the best prior";
+}
+
+TEST(Adaptive, AnotherNumericsClassIsNotTried) {
+  auto kernels = usual();
+  kernels[2].numerics = "other";
+  Yard yard(kernels);
+  for (int i = 0; i < 100; ++i) yard.call(1e7);
+  EXPECT_EQ(yard.chosen(1e7), "wide");
+  Options tolerant;
+  tolerant.numerics = Numerics::tolerant;
+  Yard free(kernels, tolerant);
+  for (int i = 0; i < 100; ++i) free.call(1e7);
+  EXPECT_EQ(free.chosen(1e7), "team");
+}
+
+TEST(Adaptive, StoredTimingsDecideTheFirstCall) {
+  Yard yard(usual());
+  for (int i = 0; i < 60; ++i) yard.call(1e7);
+  Decision &known = yard.decision(1e7);
+  Decision again;
+  for (const auto &c : known.choices) {
+    auto copy = std::make_unique<Choice>();
+    copy->candidate = c->candidate;
+    copy->verdict = c->verdict;
+    again.choices.push_back(std::move(copy));
+  }
+  again.described = known.described;
+  again.threads = known.threads;
+  again.work = known.work;
+  yard.selector().prepare(again, 0);
+  const Choice *first = yard.selector().next(again, 0);
+  ASSERT_NE(first, nullptr);
+  EXPECT_EQ(first->candidate->backend, "team");
+  EXPECT_EQ(again.chosen.load(), first);
+}
+
+TEST(Model, PredictsBetweenAndBeyondWhatWasMeasured) {
+  std::vector<TimedPlace> points;
+  const auto time = [](double n) { return 5000 + 0.25 * n; };
+  for (int e = 8; e <= 20; e += 4) {
+    const double n = std::exp2(e);
+    points.push_back({Place::of(Shape().set("n", static_cast<std::int64_t>(n))),
+                      {time(n), time(n), time(n), 9, {n, 4 * n}}});
+  }
+  for (const double n : {400.0, 3000.0, 50'000.0, 400'000.0, 4e6}) {
+    const Prediction p =
+        predict(points, Place::of(Shape().set("n", static_cast<std::int64_t>(n))), {n, 4 * n});
+    EXPECT_NEAR(p.ns / time(n), 1, 0.05) << n;
+    EXPECT_EQ(p.points, 4);
+  }
+  EXPECT_EQ(predict({}, Place::of(Shape()), {}).points, 0);
+  EXPECT_EQ(Place::of(*Shape::parse("n=8,dtype=f32")).regime,
+            Place::of(*Shape::parse("n=9,dtype=f32")).regime);
+  EXPECT_NE(Place::of(*Shape::parse("n=8,dtype=f32")).regime,
+            Place::of(*Shape::parse("n=8,dtype=f16")).regime);
+}
+
+}  // namespace
+}  // namespace switchyard
