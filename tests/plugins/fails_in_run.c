@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Its kernel reports an error on every call. */
 #define FIXTURE_ID "fails_in_run"
+#define FIXTURE_OP SY_OP_KMEANS_STEP
 #define FIXTURE_RUN fail_always
 #include "fixture.h"
 

@@ -37,6 +37,9 @@
 #ifndef FIXTURE_GET_EXTENSION
 #define FIXTURE_GET_EXTENSION NULL
 #endif
+#ifndef FIXTURE_OP
+#define FIXTURE_OP SY_OP_KMEANS_ASSIGN
+#endif
 #ifndef FIXTURE_EXPORT
 #define FIXTURE_EXPORT SY_EXPORT_PLUGIN(FIXTURE_ID)
 #endif
@@ -44,8 +47,8 @@
 static const sy_kernel fixture_kernel = {
     (uint32_t)FIXTURE_KERNEL_STRUCT_SIZE,
     SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC,
-    SY_OP_KMEANS_ASSIGN,
-    "kmeans.assign.f32_i32.fixture",
+    FIXTURE_OP,
+    FIXTURE_OP ".f32_i32.fixture",
     "exact",
     NULL,
     fixture_supports,

@@ -81,8 +81,9 @@ struct Decision {
   std::atomic<std::uint64_t> review_at{UINT64_MAX};  ///< total_ns at which the choice is looked at
   std::atomic<std::uint64_t> review_every{0};        ///< ns of work between two looks
   std::atomic<std::uint64_t> challenge_at{UINT64_MAX};  ///< total_ns at which another may try
-  std::atomic<double> chosen_ns{0};                     ///< the chosen kernel's time when chosen
-  RecentTimes recent;                                   ///< of `chosen`
+  std::atomic<double> chosen_ns{0};  ///< the chosen kernel's time by what decided
+  std::atomic<double> usual_ns{0};   ///< the same on the caller's calls since then; 0 = not yet
+  RecentTimes recent;                ///< of `chosen`
 
   std::mutex mutex;
   Choice *incumbent = nullptr;   ///< who answered first, or holds the place in a trial

@@ -41,7 +41,19 @@ Dispatcher::Dispatcher(const Options &options, const Registry &registry, Verdict
       threads_(threads),
       id_(next_id()),
       timings_(timings),
-      selector_(options, timings, lock) {}
+      selector_(options, timings, lock) {
+  for (OpIndex op = 0; op < all_ops().size(); ++op) {
+    const OpSpec &spec = *all_ops()[op];
+    const auto offered = [&](const std::string &backend) {
+      return std::ranges::any_of(registry.candidates(op),
+                                 [&](const Candidate *c) { return matches_backend(*c, backend); });
+    };
+    std::string pin = pinned_backend(options, spec.id());
+    if (spec.helper() && !options.pin.contains(std::string(spec.id())) && !offered(pin))
+      pin.clear();
+    pins_.push_back(std::move(pin));
+  }
+}
 
 Key Dispatcher::key_of(OpIndex op, const sy_call &call) const noexcept {
   Key key;
@@ -61,7 +73,7 @@ std::unique_ptr<Decision> Dispatcher::make_decision(OpIndex op, const sy_call &c
   d->described = spec.describe(call);
   d->shape = d->described.text();
   d->work = spec.work(call);
-  const std::string pin = pinned_backend(options_, spec.id());
+  const std::string &pin = pin_of(op);
   for (const Candidate *candidate : registry_.candidates(op)) {
     auto choice = std::make_unique<Choice>();
     choice->candidate = candidate;

@@ -43,6 +43,8 @@ class Dispatcher final : public Runner {
   double overhead_ns() const noexcept;
 
  private:
+  /// The backend that an op is pinned to, or "".
+  const std::string &pin_of(OpIndex op) const noexcept { return pins_[op]; }
   Key key_of(OpIndex op, const sy_call &call) const noexcept;
   std::unique_ptr<Decision> make_decision(OpIndex op, const sy_call &call, const Key &key);
   /// Validates and finds the decision, or remembers both from an equal call. Not SY_OK = invalid.
@@ -66,6 +68,7 @@ class Dispatcher final : public Runner {
   const std::uint32_t threads_;
   const std::uint64_t id_;
   TimingStore &timings_;
+  std::vector<std::string> pins_;  ///< by op
   Selector selector_;
   DecisionTable table_;
   mutable std::mutex fallback_mutex_;

@@ -14,8 +14,7 @@ namespace switchyard {
 namespace {
 
 constexpr std::uint32_t kPatienceMs =
-    60'000;                          // for verdicts without which a call cannot be answered
-constexpr double kTooShortNs = 2e3;  // calls that a clock on each would distort
+    60'000;  // for verdicts without which a call cannot be answered
 constexpr double kGeneratedSeconds = 0.002;
 
 }  // namespace
@@ -23,8 +22,7 @@ constexpr double kGeneratedSeconds = 0.002;
 Choice *Dispatcher::pick(Decision &d, const sy_call &call, std::string &reason) {
   const bool needs_all =
       options_.policy == Policy::benchmark || options_.policy == Policy::thresholds;
-  const bool must_wait = needs_all || options_.policy == Policy::frozen ||
-                         !pinned_backend(options_, all_ops()[d.op]->id()).empty();
+  const bool must_wait = needs_all || options_.policy == Policy::frozen || !pin_of(d.op).empty();
   // Only the first call waits, for the best prior; when that fails, for the next one. It waits
   // longer where the reference, which would answer instead, is expected to take longer still.
   std::uint64_t patience_ms = options_.gate_timeout_ms;
@@ -104,7 +102,7 @@ std::int32_t Dispatcher::explore(const KnownCall &known, sy_call &call, KernelSt
       fallback = fmt::format("{} failed: {}", choice->candidate->name, choice->failure);
     }
     count_fallback(fallback);
-    if (options_.strict || !pinned_backend(options_, all_ops()[d.op]->id()).empty()) return status;
+    if (options_.strict || !pin_of(d.op).empty()) return status;
   }
   return answer_by_reference(d, call, error, answer, fallback);
 }
@@ -140,7 +138,7 @@ bool Dispatcher::measure_generated(Decision &d) {
 std::int32_t Dispatcher::answer_by_reference(Decision &d, sy_call &call, sy_error *error,
                                              Answer *answer, const std::string &reason) {
   const OpSpec &spec = *all_ops()[d.op];
-  const std::string pin = pinned_backend(options_, spec.id());
+  const std::string &pin = pin_of(d.op);
   const auto give_up = [&](ErrorCode code, std::string message) {
     to_abi(Error{code, std::move(message), {}, 0, 0, -1, {}}, error);
     return to_status(code);

@@ -30,6 +30,10 @@ class OpSpec {
 
   virtual std::string_view id() const noexcept = 0;  ///< "kmeans.step"
 
+  /// A step of another operation's driver: a pin of the whole family ("kmeans", "*") holds for it
+  /// only where the pinned backend offers it.
+  virtual bool helper() const noexcept { return false; }
+
   /// Full check of shapes, dtypes, strides and parameters. Allocates only to describe an error.
   /// Core calls it before any kernel sees a call, so kernels need not repeat it. [any-thread]
   virtual Status validate(const sy_call &call) const = 0;

@@ -15,6 +15,7 @@ namespace {
 class KMeansSeed final : public OpSpec {
  public:
   std::string_view id() const noexcept override { return SY_OP_KMEANS_SEED; }
+  bool helper() const noexcept override { return true; }
   Status validate(const sy_call &call) const override;
   void key(const sy_call &call, KeyBuilder &builder) const noexcept override {
     const auto *x = call.inputs[SY_KMEANS_SEED_IN_X];

@@ -154,6 +154,7 @@ void Selector::decide(Decision &d, Choice &choice, std::string rule) const {
   d.incumbent = &choice;
   const double ns = choice.expected_ns();
   d.chosen_ns.store(ns, std::memory_order_relaxed);
+  d.usual_ns.store(0, std::memory_order_relaxed);
   d.recent.clear();
   d.timing_mask.store(ns > 0 && ns < kSampledNs ? 63 : 0, std::memory_order_relaxed);
   if (options_.policy == Policy::adaptive && budget_.share() > 0) {
@@ -171,7 +172,8 @@ void Selector::decide(Decision &d, Choice &choice, std::string rule) const {
 void Selector::schedule_challenge(Decision &d, const Choice &chosen) const {
   std::uint64_t first = UINT64_MAX;
   for (const auto &c : d.choices)
-    if (c.get() != &chosen && may_challenge(d, *c)) first = std::min(first, c->retry_at);
+    if (c.get() != &chosen && chosen.expected_ns() > kTooShortNs && may_challenge(d, *c))
+      first = std::min(first, c->retry_at);
   d.challenge_at.store(first, std::memory_order_relaxed);
 }
 
@@ -280,23 +282,33 @@ void Selector::exclude(Decision &d, Choice &choice, std::string why) {
   for (const auto &c : d.choices) c->pruned.clear();
 }
 
+double Selector::slowdown(const Decision &d) const noexcept {
+  if (!d.recent.full()) return 0;
+  const double usual = d.usual_ns.load(std::memory_order_relaxed);
+  if (usual > 0) return d.recent.median() / usual;
+  // What decided may have been timed in batches: of short calls, the clock is part of the time.
+  const double chosen = d.chosen_ns.load(std::memory_order_relaxed);
+  return chosen >= kSampledNs ? d.recent.median() / chosen : 1;
+}
+
 bool Selector::due(const Decision &d) const noexcept {
   return d.challenge_at.load(std::memory_order_relaxed) <=
              d.total_ns.load(std::memory_order_relaxed) ||
-         (d.recent.full() &&
-          d.recent.median() > kDrift * d.chosen_ns.load(std::memory_order_relaxed));
+         slowdown(d) > kDrift ||
+         (d.recent.full() && d.usual_ns.load(std::memory_order_relaxed) == 0);
 }
 
 void Selector::review(Decision &d) {
   Choice *chosen = d.chosen.load(std::memory_order_acquire);
   if (chosen == nullptr || options_.policy != Policy::adaptive) return;
-  const double chosen_ns = d.chosen_ns.load(std::memory_order_relaxed);
   if (d.recent.full()) {
-    const double now = d.recent.median();
+    if (const double slower = slowdown(d); slower > kDrift) return reopen(d, slower);
+    const double usual = d.usual_ns.load(std::memory_order_relaxed), now = d.recent.median();
+    d.usual_ns.store(usual > 0 ? std::min(usual, now) : now, std::memory_order_relaxed);
     d.recent.clear();
-    if (chosen_ns > 0 && now > kDrift * chosen_ns) return reopen(d, now / chosen_ns);
-    d.chosen_ns.store(std::min(chosen_ns, now), std::memory_order_relaxed);
   }
+  const double usual = d.usual_ns.load(std::memory_order_relaxed);
+  const double chosen_ns = usual > 0 ? usual : d.chosen_ns.load(std::memory_order_relaxed);
   const std::uint64_t total = d.total_ns.load(std::memory_order_relaxed);
   const double earned = budget_.share() * static_cast<double>(total) - d.extra_ns;
   Choice *next = nullptr;

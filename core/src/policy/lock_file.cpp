@@ -74,11 +74,15 @@ Status LockFile::save(const std::string &path, const std::vector<const Decision 
     for (const auto &[name, e] : old->entries_)
       entries[name] = {{"kernel", e.kernel}, {"plugin_hash", e.hash}};
   }
-  for (const Decision *d : decisions)
-    if (const Choice *chosen = d->chosen.load(std::memory_order_acquire))
+  for (const Decision *d : decisions) {
+    const std::lock_guard lock(const_cast<Decision *>(d)->mutex);
+    const Choice *chosen = d->chosen.load(std::memory_order_acquire);
+    if (chosen == nullptr) chosen = d->incumbent;  // in a trial, or opened again
+    if (chosen != nullptr)
       entries[class_of(*d)] = {{"kernel", chosen->candidate->name},
                                {"plugin_hash", chosen->candidate->hash},
                                {"shape", d->shape}};
+  }
   const Json json{{"schema", kSchema}, {"decisions", entries}};
   return write_file(path, json.dump(1) + "\n");
 }

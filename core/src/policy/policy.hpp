@@ -63,6 +63,7 @@ class Selector {
   bool open_to(const Decision &decision, const Choice &choice) const;
   bool may_challenge(const Decision &decision, const Choice &choice) const;
   void schedule_challenge(Decision &decision, const Choice &chosen) const;
+  double slowdown(const Decision &decision) const noexcept;
   void reopen(Decision &decision, double slower);
   bool affordable(const Decision &decision, const Choice &choice, const Choice *best) const;
   void settle_from_knowledge(Decision &decision) const;
@@ -77,6 +78,10 @@ class Selector {
   const LockFile *lock_;
   Budget budget_;
 };
+
+/// Calls too short for a clock on each: their candidates are compared on generated problems, in
+/// batches.
+inline constexpr double kTooShortNs = 2e3;
 
 /// Timings of each candidate before a decision: many for short calls, few for long ones.
 int rounds_for(double best_ns) noexcept;

@@ -10,7 +10,6 @@
 #define SWITCHYARD_OPS_KMEANS_EXACT_H
 
 #include <stdint.h>
-#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -80,7 +79,7 @@ static inline int sy_kmeans_shift(double M, int64_t n) {
   uint64_t bits, mantissa;
   int exponent, single, total;
   if (!(M > 0)) return 0;
-  memcpy(&bits, &M, sizeof bits);
+  __builtin_memcpy(&bits, &M, sizeof bits);
   exponent = (int)(bits >> 52); /* M = mantissa 2^exponent */
   mantissa = bits & (((uint64_t)1 << 52) - 1);
   if (exponent == 0)
