@@ -7,38 +7,13 @@
 
 #include "failure.hpp"
 #include "kernels.hpp"
-#include "quantize_values.hpp"
+#include "quantize_codecs.hpp"
 
 namespace switchyard::reference {
 namespace quant {
 namespace {
 
 using cpu::failure;
-
-float get_f16(const std::byte *p) noexcept {
-  std::uint16_t h = 0;
-  std::memcpy(&h, p, sizeof h);
-  return f16_to_f32(h);
-}
-
-int byte_at(const std::byte *p) noexcept { return std::to_integer<int>(*p); }
-
-float decode_q4_0(const std::byte *block, std::int64_t i) noexcept {
-  const int byte = byte_at(block + 2 + i % 16);
-  const int q = i < 16 ? byte & 15 : byte >> 4;
-  return static_cast<float>(q - 8) * get_f16(block);
-}
-
-float decode_q8_0(const std::byte *block, std::int64_t i) noexcept {
-  const auto q = static_cast<std::int8_t>(byte_at(block + 2 + i));
-  return static_cast<float>(q) * get_f16(block);
-}
-
-float decode_tq2_0(const std::byte *block, std::int64_t i) noexcept {
-  const std::int64_t half = i / 128, n = i % 128 / 32, m = i % 32;
-  const int t = byte_at(block + 32 * half + m) >> (2 * n) & 3;
-  return static_cast<float>(t - 1) * get_f16(block + 64);
-}
 
 /// Code k of a bitstream, low bits first.
 unsigned code_at(const std::byte *codes, std::int64_t k, int bits) noexcept {
@@ -60,19 +35,24 @@ class Dequantizer {
         codes_(first_byte(*call.inputs[SY_DEQUANTIZE_IN_CODES])) {}
 
   std::int32_t run() noexcept {
+    if (const BlockCodec *codec = find_block_codec(params_.format)) return blocks(*codec);
     switch (params_.format) {
-      case SY_QUANT_Q4_0:
-        return blocks(32, 18, decode_q4_0);
-      case SY_QUANT_Q8_0:
-        return blocks(32, 34, decode_q8_0);
-      case SY_QUANT_TQ2_0:
-        return blocks(256, 66, decode_tq2_0);
+      case SY_QUANT_MLX_AFFINE2:
+      case SY_QUANT_MLX_AFFINE3:
       case SY_QUANT_MLX_AFFINE4:
-        return affine(4);
+      case SY_QUANT_MLX_AFFINE5:
+      case SY_QUANT_MLX_AFFINE6:
       case SY_QUANT_MLX_AFFINE8:
-        return affine(8);
+        return affine(static_cast<int>(params_.format) - SY_QUANT_MLX_AFFINE2 + 2);
+      case SY_QUANT_TERN2:
+        return affine(2);
+      case SY_QUANT_MXFP4:
+        return mxfp4();
       case SY_QUANT_TERNARY:
-        return ternary();
+      case SY_QUANT_INT8:
+        return plain();
+      case SY_QUANT_I2_S:
+        return i2_s();
       default:
         return failure(error_, SY_E_UNSUPPORTED, "unknown quantisation format");
     }
@@ -91,9 +71,27 @@ class Dequantizer {
     return SY_OK;
   }
 
-  template <class Decode>
-  std::int32_t blocks(std::int64_t block, std::int64_t bytes, Decode decode) noexcept {
-    return each([&](std::int64_t i) { return decode(codes_ + i / block * bytes, i % block); });
+  std::int32_t blocks(const BlockCodec &codec) noexcept {
+    return each([&](std::int64_t i) {
+      return codec.decode(codes_ + i / codec.block * codec.bytes,
+                          static_cast<int>(i % codec.block));
+    });
+  }
+
+  std::int32_t mxfp4() noexcept {
+    const std::byte *scales = first_byte(*call_.inputs[SY_DEQUANTIZE_IN_SCALES]);
+    return each([&](std::int64_t i) {
+      return mxfp4_value(code_at(codes_, i, 4), byte_at(scales + i / 32));
+    });
+  }
+
+  std::int32_t i2_s() noexcept {
+    float m = 0;
+    std::memcpy(&m, codes_ + y_.count * y_.cols / 4, sizeof m);
+    return each([&](std::int64_t i) {
+      const int byte = byte_at(codes_ + i / 128 * 32 + i % 32);
+      return static_cast<float>((byte >> (6 - 2 * (i % 128 / 32)) & 3) - 1) * m;
+    });
   }
 
   std::int32_t affine(int bits) noexcept {
@@ -108,10 +106,13 @@ class Dequantizer {
     });
   }
 
-  std::int32_t ternary() noexcept {
+  std::int32_t plain() noexcept {
     const std::byte *scales = first_byte(*call_.inputs[SY_DEQUANTIZE_IN_SCALES]);
+    const std::int64_t total = y_.count * y_.cols;
+    const std::int64_t channel = total > 0 ? total / y_.t.shape[0] : 1;
     return each([&](std::int64_t i) {
       std::int64_t s = 0;
+      if (params_.granularity == SY_GRANULARITY_CHANNEL) s = i / channel;
       if (params_.granularity == SY_GRANULARITY_ROW) s = i / y_.cols;
       if (params_.granularity == SY_GRANULARITY_GROUP) s = i / params_.group_size;
       const auto t = static_cast<std::int8_t>(byte_at(codes_ + i));

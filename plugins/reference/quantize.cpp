@@ -8,7 +8,7 @@
 
 #include "failure.hpp"
 #include "kernels.hpp"
-#include "quantize_values.hpp"
+#include "quantize_codecs.hpp"
 
 namespace switchyard::reference {
 namespace quant {
@@ -18,66 +18,13 @@ using cpu::failure;
 
 constexpr std::int64_t kLargestUnit = 256;
 
-/// Half away from zero.
-int round_away(float v) noexcept { return static_cast<int>(std::round(v)); }
-/// Half to even.
-float round_even(float v) noexcept { return std::nearbyint(v); }
-
-/// 1/d, and 0 where there is none.
-float inverse(float d) noexcept {
-  if (d == 0.0f) return 0.0f;
-  const float id = 1.0f / d;
-  return std::isfinite(id) ? id : 0.0f;
-}
-
-/// Writes d as f16; false when it overflows.
-bool put_f16(std::byte *out, float d) noexcept {
-  const std::uint16_t h = f32_to_f16(d);
-  std::memcpy(out, &h, sizeof h);
-  return (h & 0x7FFFu) < 0x7C00u;
-}
-
-float largest_magnitude(const float *x, int n) noexcept {
-  float amax = 0.0f;
-  for (int i = 0; i < n; ++i) amax = std::max(amax, std::fabs(x[i]));
-  return amax;
-}
-
-bool encode_q4_0(const float *x, std::byte *out) noexcept {
-  float amax = 0.0f, smax = 0.0f;
-  for (int i = 0; i < 32; ++i)
-    if (amax < std::fabs(x[i])) {
-      amax = std::fabs(x[i]);
-      smax = x[i];
+/// Code k of a bitstream that starts out as zeros, low bits first.
+void put_code(std::byte *codes, std::int64_t k, int bits, unsigned q) noexcept {
+  for (int i = 0; i < bits; ++i)
+    if ((q >> i & 1u) != 0) {
+      const std::int64_t at = k * bits + i;
+      codes[at / 8] |= std::byte{1} << at % 8;
     }
-  const float d = smax / -8.0f;
-  const float id = inverse(d);
-  for (int j = 0; j < 16; ++j) {
-    const int low = std::min(15, static_cast<int>(x[j] * id + 8.5f));
-    const int high = std::min(15, static_cast<int>(x[j + 16] * id + 8.5f));
-    out[2 + j] = static_cast<std::byte>(low | high << 4);
-  }
-  return put_f16(out, d);
-}
-
-bool encode_q8_0(const float *x, std::byte *out) noexcept {
-  const float d = largest_magnitude(x, 32) / 127.0f;
-  const float id = inverse(d);
-  for (int j = 0; j < 32; ++j) out[2 + j] = static_cast<std::byte>(round_away(x[j] * id));
-  return put_f16(out, d);
-}
-
-bool encode_tq2_0(const float *x, std::byte *out) noexcept {
-  const float d = largest_magnitude(x, 256);
-  const float id = inverse(d);
-  for (int half = 0; half < 2; ++half)
-    for (int m = 0; m < 32; ++m) {
-      int byte = 0;
-      for (int n = 0; n < 4; ++n)
-        byte |= (round_away(x[128 * half + 32 * n + m] * id) + 1) << (2 * n);
-      out[32 * half + m] = static_cast<std::byte>(byte);
-    }
-  return put_f16(out + 64, d);
 }
 
 /// One group of MLX affine: codes as a bitstream, low bits first.
@@ -103,16 +50,36 @@ bool encode_affine(const float *x, int n, int bits, sy_dtype type, std::byte *co
   std::fill(codes, codes + n * bits / 8, std::byte{0});
   for (int k = 0; k < n; ++k) {
     const auto q = static_cast<unsigned>(std::clamp(round_even((x[k] - b) / s), 0.0f, top));
-    for (int i = 0; i < bits; ++i)
-      if ((q >> i & 1u) != 0) codes[(k * bits + i) / 8] |= std::byte{1} << (k * bits + i) % 8;
+    put_code(codes, k, bits, q);
   }
   store(scale, type, s);
   store(bias, type, b);
   return true;
 }
 
-int ternary_code(float x, float inverse_scale) noexcept {
-  return static_cast<int>(std::clamp(round_even(x * inverse_scale), -1.0f, 1.0f));
+/// Does the call ask for it? Callers of ABI 1.0 cannot.
+bool stochastic(const sy_quantize_params &params) noexcept {
+  return params.struct_size >= sizeof(sy_quantize_params) &&
+         params.rounding == SY_ROUNDING_STOCHASTIC;
+}
+
+/// Uniform in [0, 1), in steps of 2^-24: one of the four words of Philox4x32-10 at index / 4.
+float uniform(std::uint64_t seed, std::int64_t index) noexcept {
+  const auto block = static_cast<std::uint64_t>(index) / 4;
+  std::uint32_t c[4] = {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
+                        0, 0};
+  std::uint32_t key[2] = {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};
+  for (int round = 0; round < 10; ++round) {
+    const std::uint64_t a = std::uint64_t{0xD2511F53} * c[0];
+    const std::uint64_t b = std::uint64_t{0xCD9E8D57} * c[2];
+    c[0] = static_cast<std::uint32_t>(b >> 32) ^ c[1] ^ key[0];
+    c[1] = static_cast<std::uint32_t>(b);
+    c[2] = static_cast<std::uint32_t>(a >> 32) ^ c[3] ^ key[1];
+    c[3] = static_cast<std::uint32_t>(a);
+    key[0] += 0x9E3779B9u;
+    key[1] += 0xBB67AE85u;
+  }
+  return static_cast<float>(c[index % 4] >> 8) * 0x1p-24f;
 }
 
 /// The whole call: reads values in logical order and reports the first bad one.
@@ -123,22 +90,28 @@ class Quantizer {
         error_(error),
         params_(*static_cast<const sy_quantize_params *>(call.params)),
         x_(*call.inputs[SY_QUANTIZE_IN_X]),
-        progress_(call, x_.count * x_.cols * (params_.format == SY_QUANT_TERNARY ? 2 : 1)) {}
+        progress_(call, x_.count * x_.cols * (params_.format >= SY_QUANT_TERNARY ? 2 : 1)) {}
 
   std::int32_t run() noexcept {
+    if (const BlockCodec *codec = find_block_codec(params_.format)) return blocks(*codec);
     switch (params_.format) {
-      case SY_QUANT_Q4_0:
-        return blocks(32, 18, encode_q4_0);
-      case SY_QUANT_Q8_0:
-        return blocks(32, 34, encode_q8_0);
-      case SY_QUANT_TQ2_0:
-        return blocks(256, 66, encode_tq2_0);
+      case SY_QUANT_MLX_AFFINE2:
+      case SY_QUANT_MLX_AFFINE3:
       case SY_QUANT_MLX_AFFINE4:
-        return affine(4);
+      case SY_QUANT_MLX_AFFINE5:
+      case SY_QUANT_MLX_AFFINE6:
       case SY_QUANT_MLX_AFFINE8:
-        return affine(8);
+        return affine(static_cast<int>(params_.format) - SY_QUANT_MLX_AFFINE2 + 2);
+      case SY_QUANT_MXFP4:
+        return mxfp4();
       case SY_QUANT_TERNARY:
         return ternary();
+      case SY_QUANT_TERN2:
+        return tern2();
+      case SY_QUANT_I2_S:
+        return i2_s();
+      case SY_QUANT_INT8:
+        return int8();
       default:
         return failure(error_, SY_E_UNSUPPORTED, "unknown quantisation format");
     }
@@ -178,16 +151,33 @@ class Quantizer {
     return failure(error_, SY_E_OVERFLOW, message, first);
   }
 
-  template <class Encode>
-  std::int32_t blocks(std::int64_t block, std::int64_t bytes, Encode encode) noexcept {
+  std::int64_t total() const noexcept { return x_.count * x_.cols; }
+
+  std::int32_t blocks(const BlockCodec &codec) noexcept {
     std::byte *out = output(SY_QUANTIZE_OUT_CODES);
     float x[kLargestUnit];
-    for (std::int64_t first = 0; first < x_.count * x_.cols; first += block) {
-      if (!values(first, block, x)) return status_;
-      if (!encode(x, out + first / block * bytes))
+    for (std::int64_t first = 0; first < total(); first += codec.block) {
+      if (!values(first, codec.block, x)) return status_;
+      if (!codec.encode(x, params_.scale_rule, out + first / codec.block * codec.bytes))
         return overflow(first,
                         "the scale of a block does not fit f16 (index names the block's first "
                         "value); scale the input down or take a format with f32 scales");
+    }
+    return SY_OK;
+  }
+
+  std::int32_t mxfp4() noexcept {
+    std::byte *codes = output(SY_QUANTIZE_OUT_CODES), *scales = output(SY_QUANTIZE_OUT_SCALES);
+    float x[32];
+    for (std::int64_t first = 0; first < total(); first += 32) {
+      if (!values(first, 32, x)) return status_;
+      const float amax = largest_magnitude(x, 32);
+      const int e = params_.scale_rule == SY_SCALE_FLOOR
+                        ? mxfp4_floor(amax)
+                        : mxfp4_rceil(rounded(amax / 6.0f, x_.t.dtype));
+      scales[first / 32] = static_cast<std::byte>(e);
+      std::memset(codes + first / 2, 0, 16);
+      for (int k = 0; k < 32; ++k) put_code(codes, first + k, 4, mxfp4_code(x[k], e));
     }
     return SY_OK;
   }
@@ -209,17 +199,14 @@ class Quantizer {
     return SY_OK;
   }
 
-  /// Sum of |x| over at most 4096 values: 32 running sums, folded in halves.
   bool block_sum(std::int64_t first, std::int64_t n, double &sum) noexcept {
-    double lanes[32] = {};
+    MagnitudeSum magnitudes;
     for (std::int64_t k = 0; k < n; ++k) {
       float x = 0;
       if (!value(first + k, x)) return false;
-      lanes[k % 32] += static_cast<double>(std::fabs(x));
+      magnitudes.add(x);
     }
-    for (int half = 16; half >= 1; half /= 2)
-      for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
-    sum = lanes[0];
+    sum = magnitudes.total();
     return progress_.step(n) || cancelled();
   }
 
@@ -236,32 +223,133 @@ class Quantizer {
     return true;
   }
 
-  std::int32_t ternary() noexcept {
-    const std::int64_t total = x_.count * x_.cols;
-    std::int64_t unit = params_.group_size, scales = 0;
-    if (params_.granularity == SY_GRANULARITY_TENSOR) unit = total;
-    if (params_.granularity == SY_GRANULARITY_ROW) unit = x_.cols;
-    scales = params_.granularity == SY_GRANULARITY_TENSOR ? 1
-             : params_.granularity == SY_GRANULARITY_ROW  ? x_.count
-                                                          : total / unit;
-    auto *codes = reinterpret_cast<std::int8_t *>(output(SY_QUANTIZE_OUT_CODES));
-    auto *out = output(SY_QUANTIZE_OUT_SCALES);
-    for (std::int64_t s = 0; s < scales; ++s) {
+  /// How many values share a scale, as the granularity says.
+  std::int64_t sharing() const noexcept {
+    switch (params_.granularity) {
+      case SY_GRANULARITY_ROW:
+        return x_.cols;
+      case SY_GRANULARITY_GROUP:
+        return params_.group_size;
+      case SY_GRANULARITY_CHANNEL:
+        return x_.t.shape[0] > 0 ? total() / x_.t.shape[0] : 0;
+      default:
+        return total();
+    }
+  }
+
+  /// scale(s, m, first): the scale of part s, whose values start there, false to stop;
+  /// code(i, t): that of value i.
+  template <class Scale, class Code>
+  std::int32_t ternary_parts(std::int64_t parts, Scale scale, Code code) noexcept {
+    const std::int64_t unit = sharing();
+    for (std::int64_t s = 0; s < parts; ++s) {
       double sum = 0;
       if (unit > 0 && !pairwise_sum(s * unit, unit, sum)) return status_;
-      const double mean = unit > 0 ? sum / static_cast<double>(unit) : 0.0;
-      const float m = std::max(static_cast<float>(mean), 1e-5f);
-      std::memcpy(out + s * static_cast<std::int64_t>(sizeof m), &m, sizeof m);
+      const float m = ternary_scale(sum, unit);
+      if (!scale(s, m, s * unit)) return status_;
       for (std::int64_t i = s * unit; i < (s + 1) * unit; ++i) {
         float x = 0;
         value(i, x);
-        codes[i] = static_cast<std::int8_t>(ternary_code(x, 1.0f / m));
+        code(i, ternary_code(x, 1.0f / m));
         if (progress_.step(1)) continue;
         cancelled();
         return status_;
       }
     }
     return SY_OK;
+  }
+
+  void put_scale(std::int64_t s, float scale) noexcept {
+    std::memcpy(output(SY_QUANTIZE_OUT_SCALES) + s * static_cast<std::int64_t>(sizeof scale),
+                &scale, sizeof scale);
+  }
+  /// Scales of plain codes, which may be [rows, K / group].
+  std::int64_t plain_scales() const noexcept {
+    const sy_tensor &t = *call_.outputs[SY_QUANTIZE_OUT_SCALES];
+    return t.rank == 2 ? t.shape[0] * t.shape[1] : t.shape[0];
+  }
+
+  std::int32_t ternary() noexcept {
+    std::byte *codes = output(SY_QUANTIZE_OUT_CODES);
+    return ternary_parts(
+        plain_scales(),
+        [&](std::int64_t s, float m, std::int64_t) {
+          put_scale(s, m);
+          return true;
+        },
+        [&](std::int64_t i, int t) { codes[i] = static_cast<std::byte>(t); });
+  }
+
+  std::int32_t tern2() noexcept {
+    const sy_dtype type = x_.t.dtype;
+    const std::int64_t unit = sharing(), group = params_.group_size, size = type.bits / 8;
+    if (total() == 0) return SY_OK;
+    std::byte *codes = output(SY_QUANTIZE_OUT_CODES);
+    std::memset(codes, 0, static_cast<std::size_t>(total() / 4));
+    return ternary_parts(
+        total() / unit,
+        [&](std::int64_t, float m, std::int64_t first) {
+          const float stored = rounded(m, type);
+          if (!std::isfinite(rounded(2.0f * stored, type))) {
+            status_ = overflow(first,
+                               "twice the scale does not fit the scales' dtype (index names the "
+                               "first value that shares it); scale the input down");
+            return false;
+          }
+          for (std::int64_t g = first / group; g < (first + unit) / group; ++g) {
+            store(output(SY_QUANTIZE_OUT_SCALES) + g * size, type, m);
+            store(output(SY_QUANTIZE_OUT_BIASES) + g * size, type, -m);
+          }
+          return true;
+        },
+        [&](std::int64_t i, int t) { put_code(codes, i, 2, static_cast<unsigned>(t + 1)); });
+  }
+
+  std::int32_t i2_s() noexcept {
+    std::byte *codes = output(SY_QUANTIZE_OUT_CODES);
+    std::memset(codes, 0, static_cast<std::size_t>(total() / 4 + 32));
+    return ternary_parts(
+        1,
+        [&](std::int64_t, float m, std::int64_t) {
+          std::memcpy(codes + total() / 4, &m, sizeof m);
+          return true;
+        },
+        [&](std::int64_t i, int t) {
+          const std::int64_t p = i % 32, n = i % 128 / 32;
+          codes[i / 128 * 32 + p] |= static_cast<std::byte>((t + 1) << (6 - 2 * n));
+        });
+  }
+
+  std::int32_t int8() noexcept {
+    std::byte *codes = output(SY_QUANTIZE_OUT_CODES);
+    const std::int64_t unit = sharing();
+    for (std::int64_t s = 0; s < plain_scales(); ++s) {
+      float amax = 0;
+      for (std::int64_t i = s * unit; i < (s + 1) * unit; ++i) {
+        float x = 0;
+        if (!value(i, x)) return status_;
+        amax = std::max(amax, std::fabs(x));
+        if (!progress_.step(1) && !cancelled()) return status_;
+      }
+      const float scale = amax / 127.0f;
+      put_scale(s, scale);
+      for (std::int64_t i = s * unit; i < (s + 1) * unit; ++i) {
+        float x = 0;
+        value(i, x);
+        codes[i] = static_cast<std::byte>(scale != 0.0f ? int8_code(x / scale, i) : 0);
+        if (!progress_.step(1) && !cancelled()) return status_;
+      }
+    }
+    return SY_OK;
+  }
+
+  int int8_code(float v, std::int64_t i) const noexcept {
+    float q = round_even(v);
+    if (stochastic(params_)) {
+      const float low = std::floor(v);
+      q = low + (uniform(params_.seed, i) < v - low ? 1.0f : 0.0f);
+    }
+    return static_cast<int>(std::clamp(q, -127.0f, 127.0f));
   }
 
   const sy_call &call_;

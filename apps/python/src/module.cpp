@@ -67,7 +67,8 @@ Engine make_engine(const string &preset, const string &config, int threads,
 }
 
 nb::tuple quantize(Engine &engine, nb::handle x, const string &format, int group_size,
-                   const string &granularity, nb::handle codes, nb::handle scales,
+                   const string &granularity, const string &scale, const string &nonfinite,
+                   const string &rounding, std::uint64_t seed, nb::handle codes, nb::handle scales,
                    nb::handle biases) {
   const Array in(x, "x", Access::read), codes_out(codes, "out", Access::write),
       scales_out(scales, "out's scales", Access::write),
@@ -76,6 +77,10 @@ nb::tuple quantize(Engine &engine, nb::handle x, const string &format, int group
   options.format = format;
   options.group_size = group_size;
   options.granularity = granularity;
+  options.scale = scale;
+  options.nonfinite = nonfinite;
+  options.rounding = rounding;
+  options.seed = seed;
   options.codes_out = codes_out.view();
   options.scales_out = scales_out.view();
   options.biases_out = biases_out.view();
@@ -274,7 +279,8 @@ NB_MODULE(_core, m) {
               const std::optional<string> &cache_dir) {
              new (self) Engine(make_engine(preset, config, threads, pin, policy, cache_dir));
            })
-      .def("quantize", &quantize, a, "format"_a, "group_size"_a, "granularity"_a, a, a, a)
+      .def("quantize", &quantize, a, "format"_a, "group_size"_a, "granularity"_a, "scale"_a,
+           "nonfinite"_a, "rounding"_a, "seed"_a, a, a, a)
       .def("dequantize", &dequantize, a, a, a, "format"_a, "group_size"_a, "granularity"_a,
            "shape"_a, "dtype"_a, a)
       .def("kmeans", &kmeans, a, "k"_a, "init"_a, a, "n_init"_a, "max_iter"_a, "tol"_a, "seed"_a, a,

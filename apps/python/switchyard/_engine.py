@@ -104,17 +104,29 @@ class Engine:
         *,
         group_size: int | None = None,
         granularity: str = "tensor",
+        scale: str | None = None,
+        nonfinite: str = "error",
+        rounding: str = "nearest",
+        seed: int = 0,
         out: Any = None,
     ) -> Quantized:
         """Quantises x [..., K] (float32, float16 or bfloat16), byte-exact with the format's owner.
 
         Args:
             x: finite values; the last dimension contiguous, leading ones with any stride.
-            format: "q4_0", "q8_0", "tq2_0" (blocks along K), "mlx_affine4", "mlx_affine8" (groups
-                along K) or "ternary"; any case.
-            group_size: 32, 64 or 128 for the MLX formats (default 64); 32 to 256 for "ternary" with
-                granularity "group".
-            granularity: one scale per "tensor", "row" or "group"; "ternary" only.
+            format: blocks along K: "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q6_k", "tq1_0",
+                "tq2_0", "q2_0", "mxfp4_ggml"; groups along K: "mxfp4", "mlx_affine2", 3, 4, 5, 6
+                and 8, "tern2"; "ternary", "i2_s", "int8"; any case.
+            group_size: 32, 64 or 128 for the MLX formats and "tern2" (default 64); 32 to 256 for
+                "ternary" with granularity "group".
+            granularity: one scale per "tensor" or "row" ("ternary", "tern2", "int8"), "group"
+                ("ternary", "tern2") or "channel", the first dimension ("int8").
+            scale: None for the owner's rule; "absmax" or "absmean" for "tq1_0", "tq2_0" and "q2_0";
+                "floor" or "rceil" for the mxfp4 formats.
+            nonfinite: "error", or "saturate": NaN counts as 0, infinities as the largest number.
+            rounding: "nearest", or "stochastic" ("int8"): up with the probability of the fraction,
+                the same for the same seed whatever computes it.
+            seed: of stochastic rounding.
             out: contiguous arrays to write to: the blocks or codes, a sequence (codes, scales,
                 biases), or a Quantized of an equal call. They are the arrays of the result.
 
@@ -130,7 +142,7 @@ class Engine:
         torch_out = _arrays.is_torch(x)
         bf16 = _arrays.is_bf16(x)
         format = _text("format", format)
-        if format.lower().startswith("mlx_affine") and scales is None:
+        if format.lower().startswith(("mlx_affine", "tern2")) and scales is None:
             _arrays.check_bf16_output(bf16, torch_out)
         codes_r, scales_r, biases_r, is_blocks, name, group, gran, shape, dtype, info = (
             self._core.quantize(
@@ -138,12 +150,16 @@ class Engine:
                 format,
                 0 if group_size is None else _integer("group_size", group_size, 1),
                 _text("granularity", granularity),
+                "default" if scale is None else _text("scale", scale),
+                _text("nonfinite", nonfinite),
+                _text("rounding", rounding),
+                _integer("seed", seed, 0, 2**64 - 1),
                 codes,
                 scales,
                 biases,
             )
         )
-        scale_dtype = dtype if biases_r is not None else "f32"
+        scale_dtype = dtype if biases_r is not None else ""
         if codes is None:
             codes_r = _arrays.wrap(codes_r, "", torch_out)
         if scales is None:

@@ -73,9 +73,11 @@ struct RunInfo {
 struct QuantizeOptions {
   std::string format;                  ///< "mlx_affine4", "q4_0", "ternary", ... (any case)
   int group_size = 0;                  ///< 0 = the format's default
-  std::string granularity = "tensor";  ///< tensor | row | group
+  std::string granularity = "tensor";  ///< tensor | row | group | channel
   std::string scale = "default";       ///< default | absmax | absmean | floor | rceil
   std::string nonfinite = "error";     ///< error | saturate
+  std::string rounding = "nearest";    ///< nearest | stochastic (int8)
+  std::uint64_t seed = 0;              ///< of stochastic rounding
   /// Caller-owned output arrays; absent ones are allocated.
   TensorView codes_out{}, scales_out{}, biases_out{};
 };

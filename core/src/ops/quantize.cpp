@@ -39,6 +39,7 @@ class QuantizeSpec final : public OpSpec {
         .add(params.granularity, 2)
         .add(params.scale_rule, 3)
         .add(params.nonfinite, 1)
+        .add(is_stochastic(params), 1)
         .dtype(x.dtype)
         .size(rows)
         .size(rows * x.shape[x.rank - 1])

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 
 #include "base/checked.hpp"
@@ -40,8 +41,9 @@ std::string hex(const std::byte *p, std::size_t n) {
 
 Result<const sy_quantize_params *> quantize_params(const sy_call &call) {
   const auto *params = static_cast<const sy_quantize_params *>(call.params);
-  if (params == nullptr || call.params_size < sizeof(sy_quantize_params) ||
-      params->struct_size < sizeof(sy_quantize_params))
+  constexpr std::size_t kFirst = offsetof(sy_quantize_params, rounding);  // size in ABI 1.0
+  if (params == nullptr || call.params_size < kFirst || params->struct_size < kFirst ||
+      call.params_size < std::min<std::size_t>(params->struct_size, sizeof(sy_quantize_params)))
     return fail(ErrorCode::invalid_argument,
                 "the call's params must be an sy_quantize_params with struct_size set");
   return params;

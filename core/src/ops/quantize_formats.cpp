@@ -15,17 +15,20 @@ namespace {
 
 constexpr int kAffineGroups[] = {64, 32, 128};
 constexpr int kTernaryGroups[] = {64, 32, 128, 256};
+constexpr std::int64_t kWholeTail = 32;  // bytes of the scale of a whole tensor, padded
 constexpr std::uint32_t kTensorOnly = 1u << SY_GRANULARITY_TENSOR;
-constexpr std::uint32_t kAnyGranularity =
-    kTensorOnly | 1u << SY_GRANULARITY_ROW | 1u << SY_GRANULARITY_GROUP;
+constexpr std::uint32_t kRows = kTensorOnly | 1u << SY_GRANULARITY_ROW;
+constexpr std::uint32_t kGroups = kRows | 1u << SY_GRANULARITY_GROUP;
+constexpr std::uint32_t kChannels = kRows | 1u << SY_GRANULARITY_CHANNEL;
 constexpr std::uint32_t kDefaultRule = 1u << SY_SCALE_DEFAULT;
 constexpr std::uint32_t kAbsmax = kDefaultRule | 1u << SY_SCALE_ABSMAX;
 constexpr std::uint32_t kAbsmean = kDefaultRule | 1u << SY_SCALE_ABSMEAN;
+constexpr std::uint32_t kEitherAbs = kAbsmax | kAbsmean;
+constexpr std::uint32_t kExponents = kDefaultRule | 1u << SY_SCALE_FLOOR | 1u << SY_SCALE_RCEIL;
 
 constexpr QuantFormat block_format(std::string_view name, sy_quant_format id, int block, int bytes,
-                                   int bits) {
-  return {name,  id, QuantFamily::blocks, block,  bytes, bits, false,
-          false, {}, kTensorOnly,         kAbsmax};
+                                   int bits, std::uint32_t rules) {
+  return {name, id, QuantFamily::blocks, block, bytes, bits, false, false, {}, kTensorOnly, rules};
 }
 constexpr QuantFormat affine_format(std::string_view name, sy_quant_format id, int bits) {
   return {name, id,   QuantFamily::affine, 0,           0,           bits,
@@ -33,14 +36,59 @@ constexpr QuantFormat affine_format(std::string_view name, sy_quant_format id, i
 }
 
 constexpr QuantFormat kFormats[] = {
-    block_format("q4_0", SY_QUANT_Q4_0, 32, 18, 4),
-    block_format("q8_0", SY_QUANT_Q8_0, 32, 34, 8),
-    block_format("tq2_0", SY_QUANT_TQ2_0, 256, 66, 2),
+    block_format("q4_0", SY_QUANT_Q4_0, 32, 18, 4, kAbsmax),
+    block_format("q4_1", SY_QUANT_Q4_1, 32, 20, 4, kDefaultRule),
+    block_format("q5_0", SY_QUANT_Q5_0, 32, 22, 5, kAbsmax),
+    block_format("q5_1", SY_QUANT_Q5_1, 32, 24, 5, kDefaultRule),
+    block_format("q8_0", SY_QUANT_Q8_0, 32, 34, 8, kAbsmax),
+    block_format("q4_k", SY_QUANT_Q4_K, 256, 144, 4, kDefaultRule),
+    block_format("q6_k", SY_QUANT_Q6_K, 256, 210, 6, kDefaultRule),
+    block_format("tq1_0", SY_QUANT_TQ1_0, 256, 54, 2, kEitherAbs),
+    block_format("tq2_0", SY_QUANT_TQ2_0, 256, 66, 2, kEitherAbs),
+    block_format("q2_0", SY_QUANT_Q2_0, 64, 18, 2, kEitherAbs),
+    block_format("mxfp4_ggml", SY_QUANT_MXFP4_GGML, 32, 17, 4, kExponents),
+    {"mxfp4",
+     SY_QUANT_MXFP4,
+     QuantFamily::micro,
+     32,
+     0,
+     4,
+     true,
+     false,
+     {},
+     kTensorOnly,
+     kExponents},
+    affine_format("mlx_affine2", SY_QUANT_MLX_AFFINE2, 2),
+    affine_format("mlx_affine3", SY_QUANT_MLX_AFFINE3, 3),
     affine_format("mlx_affine4", SY_QUANT_MLX_AFFINE4, 4),
+    affine_format("mlx_affine5", SY_QUANT_MLX_AFFINE5, 5),
+    affine_format("mlx_affine6", SY_QUANT_MLX_AFFINE6, 6),
     affine_format("mlx_affine8", SY_QUANT_MLX_AFFINE8, 8),
-    {"ternary", SY_QUANT_TERNARY, QuantFamily::ternary, 0, 0, 8, true, false, kTernaryGroups,
-     kAnyGranularity, kAbsmean},
+    {"ternary", SY_QUANT_TERNARY, QuantFamily::plain, 0, 0, 8, true, false, kTernaryGroups, kGroups,
+     kAbsmean},
+    {"tern2", SY_QUANT_TERN2, QuantFamily::affine, 0, 0, 2, true, true, kAffineGroups, kGroups,
+     kAbsmean},
+    {"i2_s",
+     SY_QUANT_I2_S,
+     QuantFamily::whole,
+     128,
+     32,
+     2,
+     false,
+     false,
+     {},
+     kTensorOnly,
+     kAbsmean},
+    {"int8", SY_QUANT_INT8, QuantFamily::plain, 0, 0, 8, true, false, {}, kChannels, kAbsmax},
 };
+
+/// Formats by number: one load on every call.
+constexpr std::size_t kNumbers = 96;
+constexpr auto kByNumber = [] {
+  std::array<const QuantFormat *, kNumbers> table{};
+  for (const QuantFormat &format : kFormats) table[static_cast<std::size_t>(format.id)] = &format;
+  return table;
+}();
 
 constexpr auto kNames = [] {
   std::array<std::string_view, std::size(kFormats)> names{};
@@ -48,9 +96,10 @@ constexpr auto kNames = [] {
   return names;
 }();
 
-constexpr std::string_view kGranularities[] = {"tensor", "row", "group"};
+constexpr std::string_view kGranularities[] = {"tensor", "row", "group", "channel"};
 constexpr std::string_view kScaleRules[] = {"default", "absmax", "absmean", "floor", "rceil"};
 constexpr std::string_view kNonfinite[] = {"error", "saturate"};
+constexpr std::string_view kRoundings[] = {"nearest", "stochastic"};
 
 constexpr char lower(char c) noexcept {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -113,6 +162,21 @@ QuantArray flat(DType dtype, std::initializer_list<std::int64_t> dims) {
   return array;
 }
 
+/// One f32 scale for each part that shares it.
+QuantArray plain_scales(std::uint32_t granularity, std::span<const std::int64_t> shape,
+                        std::int64_t rows, std::int64_t units) {
+  switch (granularity) {
+    case SY_GRANULARITY_ROW:
+      return flat(dtypes::f32, {rows});
+    case SY_GRANULARITY_GROUP:
+      return flat(dtypes::f32, {rows, units});
+    case SY_GRANULARITY_CHANNEL:
+      return flat(dtypes::f32, {shape.front()});
+    default:
+      return flat(dtypes::f32, {1});
+  }
+}
+
 DType tagged(DType dtype, sy_quant_format id) noexcept {
   dtype.format = static_cast<std::uint16_t>(id);
   return dtype;
@@ -124,9 +188,7 @@ std::span<const QuantFormat> quant_formats() noexcept { return kFormats; }
 std::span<const std::string_view> quant_format_names() noexcept { return kNames; }
 
 const QuantFormat *find_quant_format(std::uint32_t id) noexcept {
-  for (const QuantFormat &format : kFormats)
-    if (static_cast<std::uint32_t>(format.id) == id) return &format;
-  return nullptr;
+  return id < kNumbers ? kByNumber[id] : nullptr;
 }
 
 Result<const QuantFormat *> parse_quant_format(std::string_view name) {
@@ -145,6 +207,9 @@ Result<sy_scale_rule> parse_scale_rule(std::string_view word) {
 Result<sy_nonfinite> parse_nonfinite(std::string_view word) {
   return parse_word<sy_nonfinite>(word, kNonfinite, "treatment of non-finite values");
 }
+Result<sy_rounding> parse_rounding(std::string_view word) {
+  return parse_word<sy_rounding>(word, kRoundings, "rounding");
+}
 std::string_view granularity_name(std::uint32_t value) noexcept {
   return word_of(kGranularities, value);
 }
@@ -152,12 +217,11 @@ std::string_view scale_rule_name(std::uint32_t value) noexcept {
   return word_of(kScaleRules, value);
 }
 std::string_view nonfinite_name(std::uint32_t value) noexcept { return word_of(kNonfinite, value); }
+std::string_view rounding_name(std::uint32_t value) noexcept { return word_of(kRoundings, value); }
 
 std::int64_t quant_unit(const QuantFormat &format, const sy_quantize_params &params) noexcept {
   if (format.block != 0) return format.block;
-  if (format.family == QuantFamily::affine || params.granularity == SY_GRANULARITY_GROUP)
-    return params.group_size;
-  return 1;
+  return format.grouped(params.granularity) ? params.group_size : 1;
 }
 
 Result<const QuantFormat *> check_quant_params(const sy_quantize_params &params) {
@@ -171,8 +235,7 @@ Result<const QuantFormat *> check_quant_params(const sy_quantize_params &params)
                 fmt::format("format {} does not offer granularity {}: choose {}", format->name,
                             granularity_name(params.granularity),
                             allowed(kGranularities, format->granularities)));
-  const bool grouped =
-      format->family == QuantFamily::affine || params.granularity == SY_GRANULARITY_GROUP;
+  const bool grouped = format->grouped(params.granularity);
   if (!grouped && params.group_size != 0)
     return fail(
         ErrorCode::invalid_argument,
@@ -195,6 +258,16 @@ Result<const QuantFormat *> check_quant_params(const sy_quantize_params &params)
                 fmt::format("unknown treatment {} of non-finite values: choose 0 (error) or 1 "
                             "(saturate)",
                             params.nonfinite));
+  if (params.struct_size >= sizeof(sy_quantize_params)) {
+    if (params.rounding > SY_ROUNDING_STOCHASTIC ||
+        (params.rounding != SY_ROUNDING_NEAREST && format->id != SY_QUANT_INT8))
+      return fail(ErrorCode::invalid_argument,
+                  fmt::format("format {} does not offer rounding {}: choose {}", format->name,
+                              rounding_name(params.rounding),
+                              format->id == SY_QUANT_INT8 ? "nearest, stochastic" : "nearest"));
+    if (params.reserved != 0)
+      return fail(ErrorCode::invalid_argument, "the reserved parameter must be 0");
+  }
   return format;
 }
 
@@ -237,12 +310,17 @@ Result<QuantLayout> quant_layout(const sy_quantize_params &params,
       layout.scales = with_last(dtype, shape, units);
       layout.biases = layout.scales;
       break;
-    case QuantFamily::ternary:
+    case QuantFamily::whole:
+      layout.codes =
+          flat(tagged(dtypes::u8, f.id), {layout.rows * units * f.block_bytes + kWholeTail});
+      break;
+    case QuantFamily::micro:
+      layout.codes = with_last(tagged(dtypes::u32, f.id), shape, layout.cols / 32 * f.bits);
+      layout.scales = with_last(dtypes::u8, shape, units);
+      break;
+    case QuantFamily::plain:
       layout.codes = with_last(tagged(dtypes::i8, f.id), shape, layout.cols);
-      layout.scales = params.granularity == SY_GRANULARITY_TENSOR ? flat(dtypes::f32, {1})
-                      : params.granularity == SY_GRANULARITY_ROW
-                          ? flat(dtypes::f32, {layout.rows})
-                          : flat(dtypes::f32, {layout.rows, units});
+      layout.scales = plain_scales(params.granularity, shape, layout.rows, units);
       break;
   }
   return layout;
@@ -255,7 +333,7 @@ std::string formats_for_length(std::int64_t cols) {
       if (cols % f.block == 0) fitting.emplace_back(f.name);
       continue;
     }
-    if (f.family == QuantFamily::ternary) {
+    if (f.family == QuantFamily::plain) {
       fitting.push_back(fmt::format("{} (by tensor or row)", f.name));
       continue;
     }

@@ -15,9 +15,11 @@
 namespace switchyard {
 
 enum class QuantFamily {
-  blocks,   ///< self-contained blocks of bytes, scale included
-  affine,   ///< packed u32 words, scales and biases per group
-  ternary,  ///< int8 codes, f32 scales per tensor, row or group
+  blocks,  ///< self-contained blocks of bytes, scale included
+  whole,   ///< bytes for the whole tensor, its one scale included
+  affine,  ///< packed u32 words, scales and biases per group
+  micro,   ///< packed u32 words, a byte of scale per block
+  plain,   ///< int8 codes of the values' shape, f32 scales
 };
 
 struct QuantFormat {
@@ -32,6 +34,15 @@ struct QuantFormat {
   std::span<const int> group_sizes;  ///< allowed ones, the default first; empty = none
   std::uint32_t granularities;       ///< bit i = sy_granularity i is allowed
   std::uint32_t scale_rules;         ///< bit i = sy_scale_rule i is allowed
+
+  /// The one array is called `blocks`.
+  bool is_blocks() const noexcept {
+    return family == QuantFamily::blocks || family == QuantFamily::whole;
+  }
+  /// Takes a group size when scales are shared as `granularity` (sy_granularity) says.
+  bool grouped(std::uint32_t granularity) const noexcept {
+    return family == QuantFamily::affine || granularity == SY_GRANULARITY_GROUP;
+  }
 };
 
 /// All formats of this build, in the order of their numbers.
@@ -48,9 +59,11 @@ Result<const QuantFormat *> parse_quant_format(std::string_view name);
 Result<sy_granularity> parse_granularity(std::string_view word);
 Result<sy_scale_rule> parse_scale_rule(std::string_view word);
 Result<sy_nonfinite> parse_nonfinite(std::string_view word);
+Result<sy_rounding> parse_rounding(std::string_view word);
 std::string_view granularity_name(std::uint32_t value) noexcept;
 std::string_view scale_rule_name(std::uint32_t value) noexcept;
 std::string_view nonfinite_name(std::uint32_t value) noexcept;
+std::string_view rounding_name(std::uint32_t value) noexcept;
 
 /// A dtype and a shape without an allocation.
 struct QuantArray {
@@ -72,7 +85,7 @@ struct QuantLayout {
 };
 
 /// Values that share a scale along the last dimension and so must divide it: the block, or the
-/// group size; 1 for ternary by tensor or row.
+/// group size; 1 for plain codes by tensor, row or channel.
 std::int64_t quant_unit(const QuantFormat &format, const sy_quantize_params &params) noexcept;
 
 /// Checks the parameters alone: known format, allowed group size, granularity and rules.

@@ -55,18 +55,36 @@ float largest_magnitude(const QuantProblem &p) {
     case SY_QUANT_Q4_0:
       limit = std::nextafter(8.0f * 65520.0f, 0.0f);
       break;
+    case SY_QUANT_Q5_0:
+      limit = std::nextafter(16.0f * 65520.0f, 0.0f);
+      break;
     case SY_QUANT_Q8_0:
       limit = 127.0f * 65519.0f;
       break;
+    case SY_QUANT_Q4_K:  // the search may find scales somewhat above the range's
+    case SY_QUANT_Q6_K:
+      limit = 60000.0f;
+      break;
+    case SY_QUANT_Q4_1:
+    case SY_QUANT_Q5_1:
+    case SY_QUANT_TQ1_0:
     case SY_QUANT_TQ2_0:
+    case SY_QUANT_Q2_0:
       limit = std::nextafter(65520.0f, 0.0f);
       break;
     case SY_QUANT_TERNARY:
+    case SY_QUANT_I2_S:
+    case SY_QUANT_INT8:
+    case SY_QUANT_MXFP4:
+    case SY_QUANT_MXFP4_GGML:
       break;
     default:
       limit /= 2;
   }
-  if (same(p.dtype, dtypes::f16)) limit = std::min(limit, 65504.0f);
+  if (same(p.dtype, dtypes::f16)) {
+    limit = std::min(limit, 65504.0f);
+    if (p.params.format == SY_QUANT_TERN2) limit /= 2;  // twice the scale must be finite
+  }
   if (same(p.dtype, dtypes::bf16))
     limit = bf16_to_f32(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(limit) >> 16));
   return limit;
@@ -100,7 +118,8 @@ class ValueSource {
  private:
   /// Infinities only where the saturated value still fits the format.
   float nonfinite() {
-    const bool fits = same(p_.dtype, dtypes::f16) || p_.params.format == SY_QUANT_TERNARY;
+    const bool fits = (same(p_.dtype, dtypes::f16) && p_.params.format != SY_QUANT_TERN2) ||
+                      p_.params.format == SY_QUANT_TERNARY || p_.params.format == SY_QUANT_INT8;
     if (!fits || random_.below(2) == 0) return std::numeric_limits<float>::quiet_NaN();
     return std::copysign(std::numeric_limits<float>::infinity(), random_.uniform());
   }
@@ -141,6 +160,47 @@ Result<Tensor> random_scales(const QuantArray &array, Random &random, bool small
   return t;
 }
 
+/// E8M0 bytes; every exponent occurs, NaN too.
+Result<Tensor> random_exponents(const QuantArray &array, Random &random) {
+  auto t = Tensor::empty(array.dtype, array.shape());
+  if (t) fill_random(t->data<std::byte>(), static_cast<std::size_t>(t->elements()), random);
+  return t;
+}
+
+/// Where the floating-point scales of a block lie; -1: there is none.
+struct ScalePlaces {
+  int first, second;
+};
+ScalePlaces scale_places(const QuantFormat &format) {
+  switch (format.id) {
+    case SY_QUANT_Q4_1:
+    case SY_QUANT_Q5_1:
+    case SY_QUANT_Q4_K:
+      return {0, 2};
+    case SY_QUANT_Q6_K:
+    case SY_QUANT_TQ1_0:
+    case SY_QUANT_TQ2_0:
+      return {format.block_bytes - 2, -1};
+    case SY_QUANT_MXFP4_GGML:
+      return {-1, -1};
+    default:
+      return {0, -1};
+  }
+}
+
+/// Replaces the scales among n random bytes of codes.
+void put_block_scales(const QuantFormat &format, std::byte *bytes, std::size_t n, Random &random,
+                      bool small) {
+  if (format.family == QuantFamily::whole && n >= 32)
+    put(bytes + n - 32, dtypes::f32, random_scale(random, small));
+  if (format.family != QuantFamily::blocks) return;
+  const auto step = static_cast<std::size_t>(format.block_bytes);
+  const ScalePlaces places = scale_places(format);
+  for (std::size_t b = 0; b < n; b += step)
+    for (const int at : {places.first, places.second})
+      if (at >= 0) put(bytes + b + at, dtypes::f16, random_scale(random, small));
+}
+
 /// The same array one element past its aligned address.
 Result<Tensor> unaligned_copy(const Tensor &from) {
   const std::int64_t units = static_cast<std::int64_t>(from.bytes());
@@ -164,8 +224,8 @@ Status one_of(std::string_view what, std::string_view word,
 
 Result<QuantProblem> QuantProblem::parse(const Shape &shape, bool dequantize) {
   static constexpr std::string_view kKnown[] = {
-      "n",     "rows",      "dtype", "format", "group_size",  "granularity",
-      "scale", "nonfinite", "data",  "layout", "scales_dtype"};
+      "n",         "rows", "dtype",  "format",       "group_size", "granularity", "scale",
+      "nonfinite", "data", "layout", "scales_dtype", "rounding",   "seed"};
   if (auto ok = shape.only(kKnown); !ok) return tl::unexpected(std::move(ok.error()));
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
   QuantProblem p;
@@ -173,6 +233,8 @@ Result<QuantProblem> QuantProblem::parse(const Shape &shape, bool dequantize) {
   auto granularity = parse_granularity(shape.word("granularity", "tensor"));
   auto rule = parse_scale_rule(shape.word("scale", "default"));
   auto nonfinite = parse_nonfinite(shape.word("nonfinite", "error"));
+  auto rounding = parse_rounding(shape.word("rounding", "nearest"));
+  auto seed = shape.integer("seed", 0, 0, std::numeric_limits<std::int64_t>::max());
   auto n = shape.integer("n", 1 << 20, 0, kMost);
   auto rows = shape.integer("rows", 1, 1, kMost);
   auto dtype = shape.dtype("dtype", dtypes::f32);
@@ -181,12 +243,13 @@ Result<QuantProblem> QuantProblem::parse(const Shape &shape, bool dequantize) {
   if (!granularity) return tl::unexpected(std::move(granularity.error()));
   if (!rule) return tl::unexpected(std::move(rule.error()));
   if (!nonfinite) return tl::unexpected(std::move(nonfinite.error()));
+  if (!rounding) return tl::unexpected(std::move(rounding.error()));
+  if (!seed) return tl::unexpected(std::move(seed.error()));
   if (!n) return tl::unexpected(std::move(n.error()));
   if (!rows) return tl::unexpected(std::move(rows.error()));
   if (!dtype) return tl::unexpected(std::move(dtype.error()));
   if (!scales_dtype) return tl::unexpected(std::move(scales_dtype.error()));
-  const bool grouped =
-      (*format)->family == QuantFamily::affine || *granularity == SY_GRANULARITY_GROUP;
+  const bool grouped = (*format)->grouped(static_cast<std::uint32_t>(*granularity));
   auto group = shape.integer(
       "group_size", grouped && !(*format)->group_sizes.empty() ? (*format)->group_sizes[0] : 0, 0,
       1 << 20);
@@ -200,7 +263,10 @@ Result<QuantProblem> QuantProblem::parse(const Shape &shape, bool dequantize) {
               .group_size = static_cast<std::uint32_t>(*group),
               .granularity = static_cast<std::uint32_t>(*granularity),
               .scale_rule = static_cast<std::uint32_t>(*rule),
-              .nonfinite = static_cast<std::uint32_t>(*nonfinite)};
+              .nonfinite = static_cast<std::uint32_t>(*nonfinite),
+              .rounding = static_cast<std::uint32_t>(*rounding),
+              .reserved = 0,
+              .seed = static_cast<std::uint64_t>(*seed)};
   p.data = shape.word("data", *nonfinite == SY_NONFINITE_SATURATE ? "nonfinite" : "gaussian");
   p.layout = shape.word("layout", "contiguous");
   if (auto ok = one_of("data", p.data, kData); !ok) return tl::unexpected(std::move(ok.error()));
@@ -240,6 +306,7 @@ Shape describe_quant(const sy_quantize_params &params, const sy_tensor &values,
     shape.set("scale", std::string(scale_rule_name(params.scale_rule)));
   if (params.nonfinite != SY_NONFINITE_ERROR)
     shape.set("nonfinite", std::string(nonfinite_name(params.nonfinite)));
+  if (is_stochastic(params)) shape.set("rounding", std::string(rounding_name(params.rounding)));
   if (scales != nullptr && format != nullptr && format->family == QuantFamily::affine)
     shape.set("scales_dtype", to_string(scales->dtype));
   const bool host = values.device_kind == SY_DEVICE_HOST && values.handle != nullptr;
@@ -302,24 +369,19 @@ Result<QuantArrays> make_quant_arrays(const QuantProblem &p, const QuantLayout &
   const QuantFormat &format = *layout.format;
   std::byte *bytes = codes->data<std::byte>();
   const std::size_t n = static_cast<std::size_t>(codes->elements()) * size_of(codes->dtype());
-  if (format.family == QuantFamily::ternary) {
+  if (format.id == SY_QUANT_TERNARY) {
     for (std::size_t i = 0; i < n; ++i) bytes[i] = static_cast<std::byte>(random.below(3) - 1);
   } else if (p.data != "zeros") {
     fill_random(bytes, n, random);
   }
-  if (format.family == QuantFamily::blocks) {
-    const auto step = static_cast<std::size_t>(format.block_bytes);
-    // TQ2_0 keeps its scale last.
-    const std::size_t at = format.id == SY_QUANT_TQ2_0 ? step - 2 : 0;
-    for (std::size_t b = 0; b < n; b += step)
-      put(bytes + b + at, dtypes::f16, random_scale(random, small));
-  }
+  put_block_scales(format, bytes, n, random, small);
   if (p.layout == "unaligned") codes = unaligned_copy(*codes);
   if (!codes) return tl::unexpected(std::move(codes.error()));
   arrays.codes = std::move(*codes);
   const auto add = [&](const std::optional<QuantArray> &array, Tensor &out) -> Status {
     if (!array) return {};
-    auto made = random_scales(*array, random, small);
+    auto made = same(array->dtype, dtypes::u8) ? random_exponents(*array, random)
+                                               : random_scales(*array, random, small);
     if (made && p.layout == "unaligned") made = unaligned_copy(*made);
     if (!made) return tl::unexpected(std::move(made.error()));
     out = std::move(*made);

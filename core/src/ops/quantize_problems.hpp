@@ -15,6 +15,12 @@ namespace switchyard {
 /// The params of a call, or an error if they are missing or too short.
 Result<const sy_quantize_params *> quantize_params(const sy_call &call);
 
+/// Does the call ask for stochastic rounding? Callers of ABI 1.0 cannot.
+inline bool is_stochastic(const sy_quantize_params &params) noexcept {
+  return params.struct_size >= sizeof(sy_quantize_params) &&
+         params.rounding == SY_ROUNDING_STOCHASTIC;
+}
+
 /// Float values with stride 1 in the last dimension and room for all of them in byte_size.
 /// `written`: not read-only either, and no element twice.
 Status check_values(std::string_view name, const sy_tensor *t, bool written);

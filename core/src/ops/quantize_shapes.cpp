@@ -20,19 +20,29 @@ Shape base(const QuantFormat &format, std::string_view dtype, std::int64_t n, st
   return shape;
 }
 
-/// The format's parameter choices: group sizes and granularities.
-std::vector<Shape> variants(const QuantFormat &format) {
+/// The format's parameter choices: granularities, group sizes, scale rules, rounding.
+std::vector<Shape> variants(const QuantFormat &format, bool dequantize) {
   std::vector<Shape> all;
-  if (format.family == QuantFamily::affine)
-    for (int g : format.group_sizes) all.push_back(Shape().set("group_size", std::int64_t{g}));
-  else
-    all.emplace_back();
-  if (format.family == QuantFamily::ternary) {
-    all.push_back(Shape().set("granularity", std::string("row")));
-    for (int g : format.group_sizes)
-      all.push_back(
-          Shape().set("granularity", std::string("group")).set("group_size", std::int64_t{g}));
+  for (std::uint32_t g = SY_GRANULARITY_TENSOR; g <= SY_GRANULARITY_CHANNEL; ++g) {
+    if ((format.granularities >> g & 1u) == 0) continue;
+    Shape shape;
+    if (g != SY_GRANULARITY_TENSOR) shape.set("granularity", std::string(granularity_name(g)));
+    if (!format.grouped(g)) all.push_back(shape);
+    for (int size : format.group_sizes)
+      if (format.grouped(g)) all.push_back(Shape(shape).set("group_size", std::int64_t{size}));
   }
+  if (dequantize) return all;
+  constexpr std::uint32_t kOfBlocks[] = {SY_SCALE_ABSMEAN, SY_SCALE_FLOOR, SY_SCALE_RCEIL};
+  if (format.block != 0)
+    for (std::uint32_t rule : kOfBlocks)
+      if ((format.scale_rules >> rule & 1u) != 0)
+        all.push_back(Shape().set("scale", std::string(scale_rule_name(rule))));
+  if (format.id == SY_QUANT_INT8)
+    for (std::string_view granularity : {"tensor", "row"})
+      all.push_back(Shape()
+                        .set("granularity", std::string(granularity))
+                        .set("rounding", std::string("stochastic"))
+                        .set("seed", std::int64_t{0x123456789ABCDEF}));
   return all;
 }
 
@@ -52,7 +62,7 @@ std::int64_t unit_of(const QuantFormat &format, const Shape &variant) {
 std::vector<Shape> quant_conformance_shapes(bool dequantize) {
   std::vector<Shape> shapes;
   for (const QuantFormat &format : quant_formats())
-    for (const Shape &variant : variants(format)) {
+    for (const Shape &variant : variants(format, dequantize)) {
       const std::int64_t unit = unit_of(format, variant);
       // Without a unit, lengths around the 4,096 values of a partial sum matter.
       const std::int64_t factor = unit == 1 ? 41 : unit;

@@ -42,7 +42,7 @@ Result<Tensor> output(std::string_view name, const TensorView &given,
 
 bool Quantized::is_blocks() const noexcept {
   for (const QuantFormat &f : quant_formats())
-    if (f.name == format) return f.family == QuantFamily::blocks;
+    if (f.name == format) return f.is_blocks();
   return false;
 }
 
@@ -62,6 +62,8 @@ Result<sy_quantize_params> quantize_params_of(const QuantizeOptions &options) {
   if (!rule) return tl::unexpected(std::move(rule.error()));
   auto nonfinite = parse_nonfinite(options.nonfinite);
   if (!nonfinite) return tl::unexpected(std::move(nonfinite.error()));
+  auto rounding = parse_rounding(options.rounding);
+  if (!rounding) return tl::unexpected(std::move(rounding.error()));
   if (options.group_size < 0)
     return fail(
         ErrorCode::usage,
@@ -71,9 +73,11 @@ Result<sy_quantize_params> quantize_params_of(const QuantizeOptions &options) {
                             .group_size = static_cast<std::uint32_t>(options.group_size),
                             .granularity = static_cast<std::uint32_t>(*granularity),
                             .scale_rule = static_cast<std::uint32_t>(*rule),
-                            .nonfinite = static_cast<std::uint32_t>(*nonfinite)};
-  const bool grouped =
-      (*format)->family == QuantFamily::affine || *granularity == SY_GRANULARITY_GROUP;
+                            .nonfinite = static_cast<std::uint32_t>(*nonfinite),
+                            .rounding = static_cast<std::uint32_t>(*rounding),
+                            .reserved = 0,
+                            .seed = *rounding == SY_ROUNDING_STOCHASTIC ? options.seed : 0};
+  const bool grouped = (*format)->grouped(params.granularity);
   if (params.group_size == 0 && grouped && !(*format)->group_sizes.empty())
     params.group_size = static_cast<std::uint32_t>((*format)->group_sizes.front());
   auto checked = check_quant_params(params);

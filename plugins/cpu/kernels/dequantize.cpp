@@ -3,7 +3,7 @@
 
 #include <switchyard/ops/quantize.h>
 
-#include "dequantize_codecs.hpp"
+#include "dequantize_wide.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -74,8 +74,32 @@ int32_t dequantize_affine(const KernelDef &, const Context &ctx, const sy_call &
 }
 
 template <class T>
-int32_t dequantize_ternary(const KernelDef &, const Context &ctx, const sy_call &call,
-                           sy_error *error) {
+int32_t dequantize_mxfp4(const KernelDef &, const Context &ctx, const sy_call &call,
+                         sy_error *error) {
+  const uint8_t *codes = input_bytes(call, SY_DEQUANTIZE_IN_CODES);
+  const uint8_t *scales = input_bytes(call, SY_DEQUANTIZE_IN_SCALES);
+  return decode_units<T>(ctx, call, 32, error, [=](int64_t u, int64_t n, T *y) {
+    for (int64_t i = 0; i < n; ++i) decode_mxfp4(codes + (u + i) * 16, scales[u + i], y + i * 32);
+  });
+}
+
+template <class T>
+int32_t dequantize_i2_s(const KernelDef &, const Context &ctx, const sy_call &call,
+                        sy_error *error) {
+  const uint8_t *codes = input_bytes(call, SY_DEQUANTIZE_IN_CODES);
+  const int64_t values = Rows(*call.outputs[SY_DEQUANTIZE_OUT_Y]).values();
+  float scale;
+  memcpy(&scale, codes + values / 4, sizeof(scale));
+  return decode_units<T>(ctx, call, 128, error, [=](int64_t u, int64_t n, T *y) {
+    const TernaryTable table(scale);
+    for (int64_t i = 0; i < n; ++i) decode_i2_s(codes + (u + i) * 32, table, y + i * 128);
+  });
+}
+
+/// int8 codes times a scale: ternary and int8.
+template <class T>
+int32_t dequantize_plain(const KernelDef &, const Context &ctx, const sy_call &call,
+                         sy_error *error) {
   const auto &params = *static_cast<const sy_quantize_params *>(call.params);
   const sy_tensor &y = *call.outputs[SY_DEQUANTIZE_OUT_Y];
   const uint8_t *codes = input_bytes(call, SY_DEQUANTIZE_IN_CODES);
@@ -83,6 +107,8 @@ int32_t dequantize_ternary(const KernelDef &, const Context &ctx, const sy_call 
   int64_t per_scale = INT64_MAX;
   if (params.granularity == SY_GRANULARITY_ROW) per_scale = y.shape[y.rank - 1];
   if (params.granularity == SY_GRANULARITY_GROUP) per_scale = params.group_size;
+  if (params.granularity == SY_GRANULARITY_CHANNEL && y.shape[0] > 0)
+    per_scale = Rows(y).values() / y.shape[0];
   return decode_units<T>(ctx, call, 1, error, [=](int64_t first, int64_t n, T *out) {
     for (int64_t i = 0; i < n;) {
       const int64_t scale = (first + i) / per_scale;
@@ -129,31 +155,98 @@ constexpr Types types(sy_quant_format format, float f32, float f16, float bf16) 
           {format, SY_TYPE_BFLOAT, 16, bf16}};
 }
 constexpr Types kQ4_0 = types(SY_QUANT_Q4_0, 70, 25, 14);
+constexpr Types kQ4_1 = types(SY_QUANT_Q4_1, 60, 25, 14);
+constexpr Types kQ5_0 = types(SY_QUANT_Q5_0, 40, 20, 14);
+constexpr Types kQ5_1 = types(SY_QUANT_Q5_1, 40, 20, 14);
 constexpr Types kQ8_0 = types(SY_QUANT_Q8_0, 85, 30, 16);
-constexpr Types kTQ2_0 = types(SY_QUANT_TQ2_0, 50, 25, 14);
+constexpr Types kQ4_K = types(SY_QUANT_Q4_K, 50, 25, 14);
+constexpr Types kQ6_K = types(SY_QUANT_Q6_K, 30, 20, 14);
+constexpr Types kTQ1_0 = types(SY_QUANT_TQ1_0, 45, 25, 14);
+constexpr Types kTQ2_0 = types(SY_QUANT_TQ2_0, 60, 25, 14);
+constexpr Types kQ2_0 = types(SY_QUANT_Q2_0, 40, 20, 14);
+constexpr Types kMXFP4_GGML = types(SY_QUANT_MXFP4_GGML, 50, 25, 14);
+constexpr Types kMXFP4 = types(SY_QUANT_MXFP4, 40, 20, 14);
+constexpr Types kAffine2 = types(SY_QUANT_MLX_AFFINE2, 40, 11, 7);
+constexpr Types kAffine3 = types(SY_QUANT_MLX_AFFINE3, 40, 11, 7);
 constexpr Types kAffine4 = types(SY_QUANT_MLX_AFFINE4, 45, 11, 7);
+constexpr Types kAffine5 = types(SY_QUANT_MLX_AFFINE5, 40, 11, 7);
+constexpr Types kAffine6 = types(SY_QUANT_MLX_AFFINE6, 40, 11, 7);
 constexpr Types kAffine8 = types(SY_QUANT_MLX_AFFINE8, 65, 12, 7);
-constexpr Types kTernary = types(SY_QUANT_TERNARY, 90, 30, 16);
+constexpr Types kTERNARY = types(SY_QUANT_TERNARY, 90, 30, 16);
+constexpr Types kTERN2 = types(SY_QUANT_TERN2, 40, 11, 7);
+constexpr Types kI2_S = types(SY_QUANT_I2_S, 60, 25, 14);
+constexpr Types kINT8 = types(SY_QUANT_INT8, 90, 30, 16);
 
 constexpr KernelDef kKernels[] = {
     kernel("dequantize.q4_0_f32.block", &kQ4_0.f32, dequantize_blocks<DecodeQ4_0, float>),
     kernel("dequantize.q4_0_f16.block", &kQ4_0.f16, dequantize_blocks<DecodeQ4_0, float16_t>),
     kernel("dequantize.q4_0_bf16.block", &kQ4_0.bf16, dequantize_blocks<DecodeQ4_0, bfloat16_t>),
+    kernel("dequantize.q4_1_f32.block", &kQ4_1.f32, dequantize_blocks<DecodeQ4_1, float>),
+    kernel("dequantize.q4_1_f16.block", &kQ4_1.f16, dequantize_blocks<DecodeQ4_1, float16_t>),
+    kernel("dequantize.q4_1_bf16.block", &kQ4_1.bf16, dequantize_blocks<DecodeQ4_1, bfloat16_t>),
+    kernel("dequantize.q5_0_f32.block", &kQ5_0.f32, dequantize_blocks<DecodeQ5_0, float>),
+    kernel("dequantize.q5_0_f16.block", &kQ5_0.f16, dequantize_blocks<DecodeQ5_0, float16_t>),
+    kernel("dequantize.q5_0_bf16.block", &kQ5_0.bf16, dequantize_blocks<DecodeQ5_0, bfloat16_t>),
+    kernel("dequantize.q5_1_f32.block", &kQ5_1.f32, dequantize_blocks<DecodeQ5_1, float>),
+    kernel("dequantize.q5_1_f16.block", &kQ5_1.f16, dequantize_blocks<DecodeQ5_1, float16_t>),
+    kernel("dequantize.q5_1_bf16.block", &kQ5_1.bf16, dequantize_blocks<DecodeQ5_1, bfloat16_t>),
     kernel("dequantize.q8_0_f32.block", &kQ8_0.f32, dequantize_blocks<DecodeQ8_0, float>),
     kernel("dequantize.q8_0_f16.block", &kQ8_0.f16, dequantize_blocks<DecodeQ8_0, float16_t>),
     kernel("dequantize.q8_0_bf16.block", &kQ8_0.bf16, dequantize_blocks<DecodeQ8_0, bfloat16_t>),
+    kernel("dequantize.q4_k_f32.block", &kQ4_K.f32, dequantize_blocks<DecodeQ4_K, float>),
+    kernel("dequantize.q4_k_f16.block", &kQ4_K.f16, dequantize_blocks<DecodeQ4_K, float16_t>),
+    kernel("dequantize.q4_k_bf16.block", &kQ4_K.bf16, dequantize_blocks<DecodeQ4_K, bfloat16_t>),
+    kernel("dequantize.q6_k_f32.block", &kQ6_K.f32, dequantize_blocks<DecodeQ6_K, float>),
+    kernel("dequantize.q6_k_f16.block", &kQ6_K.f16, dequantize_blocks<DecodeQ6_K, float16_t>),
+    kernel("dequantize.q6_k_bf16.block", &kQ6_K.bf16, dequantize_blocks<DecodeQ6_K, bfloat16_t>),
+    kernel("dequantize.tq1_0_f32.block", &kTQ1_0.f32, dequantize_blocks<DecodeTQ1_0, float>),
+    kernel("dequantize.tq1_0_f16.block", &kTQ1_0.f16, dequantize_blocks<DecodeTQ1_0, float16_t>),
+    kernel("dequantize.tq1_0_bf16.block", &kTQ1_0.bf16, dequantize_blocks<DecodeTQ1_0, bfloat16_t>),
     kernel("dequantize.tq2_0_f32.block", &kTQ2_0.f32, dequantize_blocks<DecodeTQ2_0, float>),
     kernel("dequantize.tq2_0_f16.block", &kTQ2_0.f16, dequantize_blocks<DecodeTQ2_0, float16_t>),
     kernel("dequantize.tq2_0_bf16.block", &kTQ2_0.bf16, dequantize_blocks<DecodeTQ2_0, bfloat16_t>),
+    kernel("dequantize.q2_0_f32.block", &kQ2_0.f32, dequantize_blocks<DecodeQ2_0, float>),
+    kernel("dequantize.q2_0_f16.block", &kQ2_0.f16, dequantize_blocks<DecodeQ2_0, float16_t>),
+    kernel("dequantize.q2_0_bf16.block", &kQ2_0.bf16, dequantize_blocks<DecodeQ2_0, bfloat16_t>),
+    kernel("dequantize.mxfp4_ggml_f32.block", &kMXFP4_GGML.f32,
+           dequantize_blocks<DecodeMXFP4, float>),
+    kernel("dequantize.mxfp4_ggml_f16.block", &kMXFP4_GGML.f16,
+           dequantize_blocks<DecodeMXFP4, float16_t>),
+    kernel("dequantize.mxfp4_ggml_bf16.block", &kMXFP4_GGML.bf16,
+           dequantize_blocks<DecodeMXFP4, bfloat16_t>),
+    kernel("dequantize.mxfp4_f32.group", &kMXFP4.f32, dequantize_mxfp4<float>),
+    kernel("dequantize.mxfp4_f16.group", &kMXFP4.f16, dequantize_mxfp4<float16_t>),
+    kernel("dequantize.mxfp4_bf16.group", &kMXFP4.bf16, dequantize_mxfp4<bfloat16_t>),
+    kernel("dequantize.mlx_affine2_f32.group", &kAffine2.f32, dequantize_affine<2, float>),
+    kernel("dequantize.mlx_affine2_f16.group", &kAffine2.f16, dequantize_affine<2, float16_t>),
+    kernel("dequantize.mlx_affine2_bf16.group", &kAffine2.bf16, dequantize_affine<2, bfloat16_t>),
+    kernel("dequantize.mlx_affine3_f32.group", &kAffine3.f32, dequantize_affine<3, float>),
+    kernel("dequantize.mlx_affine3_f16.group", &kAffine3.f16, dequantize_affine<3, float16_t>),
+    kernel("dequantize.mlx_affine3_bf16.group", &kAffine3.bf16, dequantize_affine<3, bfloat16_t>),
     kernel("dequantize.mlx_affine4_f32.group", &kAffine4.f32, dequantize_affine<4, float>),
     kernel("dequantize.mlx_affine4_f16.group", &kAffine4.f16, dequantize_affine<4, float16_t>),
     kernel("dequantize.mlx_affine4_bf16.group", &kAffine4.bf16, dequantize_affine<4, bfloat16_t>),
+    kernel("dequantize.mlx_affine5_f32.group", &kAffine5.f32, dequantize_affine<5, float>),
+    kernel("dequantize.mlx_affine5_f16.group", &kAffine5.f16, dequantize_affine<5, float16_t>),
+    kernel("dequantize.mlx_affine5_bf16.group", &kAffine5.bf16, dequantize_affine<5, bfloat16_t>),
+    kernel("dequantize.mlx_affine6_f32.group", &kAffine6.f32, dequantize_affine<6, float>),
+    kernel("dequantize.mlx_affine6_f16.group", &kAffine6.f16, dequantize_affine<6, float16_t>),
+    kernel("dequantize.mlx_affine6_bf16.group", &kAffine6.bf16, dequantize_affine<6, bfloat16_t>),
     kernel("dequantize.mlx_affine8_f32.group", &kAffine8.f32, dequantize_affine<8, float>),
     kernel("dequantize.mlx_affine8_f16.group", &kAffine8.f16, dequantize_affine<8, float16_t>),
     kernel("dequantize.mlx_affine8_bf16.group", &kAffine8.bf16, dequantize_affine<8, bfloat16_t>),
-    kernel("dequantize.ternary_f32.scale", &kTernary.f32, dequantize_ternary<float>),
-    kernel("dequantize.ternary_f16.scale", &kTernary.f16, dequantize_ternary<float16_t>),
-    kernel("dequantize.ternary_bf16.scale", &kTernary.bf16, dequantize_ternary<bfloat16_t>),
+    kernel("dequantize.ternary_f32.scale", &kTERNARY.f32, dequantize_plain<float>),
+    kernel("dequantize.ternary_f16.scale", &kTERNARY.f16, dequantize_plain<float16_t>),
+    kernel("dequantize.ternary_bf16.scale", &kTERNARY.bf16, dequantize_plain<bfloat16_t>),
+    kernel("dequantize.tern2_f32.group", &kTERN2.f32, dequantize_affine<2, float>),
+    kernel("dequantize.tern2_f16.group", &kTERN2.f16, dequantize_affine<2, float16_t>),
+    kernel("dequantize.tern2_bf16.group", &kTERN2.bf16, dequantize_affine<2, bfloat16_t>),
+    kernel("dequantize.i2_s_f32.scale", &kI2_S.f32, dequantize_i2_s<float>),
+    kernel("dequantize.i2_s_f16.scale", &kI2_S.f16, dequantize_i2_s<float16_t>),
+    kernel("dequantize.i2_s_bf16.scale", &kI2_S.bf16, dequantize_i2_s<bfloat16_t>),
+    kernel("dequantize.int8_f32.scale", &kINT8.f32, dequantize_plain<float>),
+    kernel("dequantize.int8_f16.scale", &kINT8.f16, dequantize_plain<float16_t>),
+    kernel("dequantize.int8_bf16.scale", &kINT8.bf16, dequantize_plain<bfloat16_t>),
 };
 
 }  // namespace

@@ -23,19 +23,94 @@ HWY_INLINE float get_scale(const uint8_t *p) {
   return load_scalar(reinterpret_cast<const float16_t *>(p));
 }
 
+/// y = value(q) for 16 codes of four bits in the low and 16 in the high halves of 16 bytes; the
+/// high ones go to y + apart. Where a register holds all 16 values they are computed once, then
+/// looked up.
+template <class T, class Value>
+HWY_INLINE void decode_nibbles(const uint8_t *bytes, Value low_value, Value high_value, int apart,
+                               T *y) {
+  const DI di;
+  if constexpr (kLanes == 16) {
+    const VF codes = hn::Iota(DF(), 0.0f);
+    const VF low_table = low_value(codes), high_table = high_value(codes);
+    const VU v = load_bytes(bytes);
+    const auto low = hn::BitCast(di, hn::And(v, hn::Set(DU(), 15u)));
+    const auto high = hn::BitCast(di, hn::ShiftRight<4>(v));
+    store_rounded(hn::TableLookupLanes(low_table, hn::IndicesFromVec(DF(), low)), y);
+    store_rounded(hn::TableLookupLanes(high_table, hn::IndicesFromVec(DF(), high)), y + apart);
+  } else {
+    for (int j = 0; j < 16; j += kLanes) {
+      const VU v = load_bytes(bytes + j);
+      store_rounded(low_value(to_float(hn::And(v, hn::Set(DU(), 15u)))), y + j);
+      store_rounded(high_value(to_float(hn::ShiftRight<4>(v))), y + apart + j);
+    }
+  }
+}
+
+/// (q - offset) * d
+struct CenteredValue {
+  VF offset, d;
+  HWY_INLINE VF operator()(VF q) const { return hn::Mul(hn::Sub(q, offset), d); }
+};
+/// q * d + m, not fused
+struct OffsetValue {
+  VF d, m;
+  HWY_INLINE VF operator()(VF q) const { return hn::Add(hn::Mul(q, d), m); }
+};
+
 struct DecodeQ4_0 {
   static constexpr int kBlock = 32, kBytes = 18;
 
   template <class T>
   HWY_INLINE static void decode(const uint8_t *block, T *y) {
-    const DF df;
-    const VF d = hn::Set(df, get_scale(block)), eight = hn::Set(df, 8.0f);
-    for (int j = 0; j < 16; j += kLanes) {
-      const VU bytes = load_bytes(block + 2 + j);
-      const VU low = hn::And(bytes, hn::Set(DU(), 15u)), high = hn::ShiftRight<4>(bytes);
-      store_rounded(hn::Mul(hn::Sub(to_float(low), eight), d), y + j);
-      store_rounded(hn::Mul(hn::Sub(to_float(high), eight), d), y + 16 + j);
-    }
+    const CenteredValue value{hn::Set(DF(), 8.0f), hn::Set(DF(), get_scale(block))};
+    decode_nibbles(block + 2, value, value, 16, y);
+  }
+};
+
+struct DecodeQ4_1 {
+  static constexpr int kBlock = 32, kBytes = 20;
+
+  template <class T>
+  HWY_INLINE static void decode(const uint8_t *block, T *y) {
+    const OffsetValue value{hn::Set(DF(), get_scale(block)), hn::Set(DF(), get_scale(block + 2))};
+    decode_nibbles(block + 4, value, value, 16, y);
+  }
+};
+
+/// 32 codes of five bits: nibbles, and fifth bits in four bytes.
+template <class T, class Value>
+HWY_INLINE void decode_fives(const uint8_t *fifth, const uint8_t *nibbles, Value value, T *y) {
+  const DU du;
+  const auto with_fifth = [&](VU low, int i) HWY_ATTR {
+    const auto set = hn::LoadMaskBits(du, fifth + i / 8);
+    return to_float(hn::Or(low, hn::IfThenElseZero(set, hn::Set(du, 16u))));
+  };
+  for (int j = 0; j < 16; j += kLanes) {
+    const VU v = load_bytes(nibbles + j);
+    store_rounded(value(with_fifth(hn::And(v, hn::Set(du, 15u)), j)), y + j);
+    store_rounded(value(with_fifth(hn::ShiftRight<4>(v), 16 + j)), y + 16 + j);
+  }
+}
+
+struct DecodeQ5_0 {
+  static constexpr int kBlock = 32, kBytes = 22;
+
+  template <class T>
+  HWY_INLINE static void decode(const uint8_t *block, T *y) {
+    decode_fives(block + 2, block + 6,
+                 CenteredValue{hn::Set(DF(), 16.0f), hn::Set(DF(), get_scale(block))}, y);
+  }
+};
+
+struct DecodeQ5_1 {
+  static constexpr int kBlock = 32, kBytes = 24;
+
+  template <class T>
+  HWY_INLINE static void decode(const uint8_t *block, T *y) {
+    decode_fives(block + 4, block + 8,
+                 OffsetValue{hn::Set(DF(), get_scale(block)), hn::Set(DF(), get_scale(block + 2))},
+                 y);
   }
 };
 
@@ -50,45 +125,49 @@ struct DecodeQ8_0 {
   }
 };
 
-struct DecodeTQ2_0 {
-  static constexpr int kBlock = 256, kBytes = 66;
+/// The n <= 8 bytes at p, as the low bytes of a number.
+template <int kBytes>
+HWY_INLINE uint64_t load_word(const uint8_t *p) {
+  uint64_t word = 0;
+  memcpy(&word, p, kBytes);
+  return word;
+}
 
-  template <int kShift, class T>
-  HWY_INLINE static void put(VU bytes, VF d, T *y) {
-    const VU t = hn::And(hn::ShiftRight<kShift>(bytes), hn::Set(DU(), 3u));
-    store_rounded(hn::Mul(hn::Sub(to_float(t), hn::Set(DF(), 1.0f)), d), y);
-  }
-
-  template <class T>
-  HWY_INLINE static void decode(const uint8_t *block, T *y) {
-    const VF d = hn::Set(DF(), get_scale(block + 64));
-    for (int half = 0; half < 2; ++half)
-      for (int m = 0; m < 32; m += kLanes) {
-        const VU bytes = load_bytes(block + 32 * half + m);
-        T *to = y + 128 * half + m;
-        put<0>(bytes, d, to);
-        put<2>(bytes, d, to + 32);
-        put<4>(bytes, d, to + 64);
-        put<6>(bytes, d, to + 96);
-      }
-  }
+/// Where in eight codes' bytes the code of each lane starts: a shuffle that brings its two bytes
+/// into the lane, and the bits before it in them.
+struct CodePlaces {
+  uint8_t bytes[4 * kLanes];
+  uint32_t shifts[kLanes];
 };
-
-/// The kLanes 4-bit codes at p, as u32.
-HWY_INLINE VU load_nibbles(const uint8_t *p) {
-  const DU du;
-  uint32_t words[kLanes / 8];
-  memcpy(words, p, sizeof(words));
-  VU spread;
-  if constexpr (kLanes == 8) {
-    spread = hn::Set(du, words[0]);
-  } else {
-    const hn::Half<DU> dh;
-    spread = hn::Combine(du, hn::Set(dh, words[kLanes / 8 - 1]), hn::Set(dh, words[0]));
+template <int kBits>
+constexpr CodePlaces code_places() {
+  CodePlaces places{};
+  for (int i = 0; i < kLanes; ++i) {
+    const int bit = i % 8 * kBits;
+    places.bytes[4 * i] = static_cast<uint8_t>(bit / 8);
+    places.bytes[4 * i + 1] = static_cast<uint8_t>(bit / 8 + 1);
+    places.bytes[4 * i + 2] = places.bytes[4 * i + 3] = 0x80;  // zero
+    places.shifts[i] = static_cast<uint32_t>(bit % 8);
   }
-  alignas(64) static constexpr uint32_t kShifts[16] = {0, 4, 8, 12, 16, 20, 24, 28,
-                                                       0, 4, 8, 12, 16, 20, 24, 28};
-  return hn::And(hn::Shr(spread, hn::Load(du, kShifts)), hn::Set(du, 15u));
+  return places;
+}
+
+/// The kLanes codes of kBits bits at p, as u32. Reads kLanes * kBits / 8 bytes.
+template <int kBits>
+HWY_INLINE VU load_packed(const uint8_t *p) {
+  const DU du;
+  const D8 d8;
+  alignas(64) static constexpr CodePlaces kPlaces = code_places<kBits>();
+  const hn::Repartition<uint64_t, DF> d64;
+  auto words = hn::Set(d64, load_word<kBits>(p));
+  if constexpr (kLanes == 16) {
+    const hn::Half<decltype(d64)> half;
+    words =
+        hn::Combine(d64, hn::Set(half, load_word<kBits>(p + kBits)), hn::LowerHalf(half, words));
+  }
+  const VB bytes = hn::TableLookupBytesOr0(hn::BitCast(d8, words), hn::Load(d8, kPlaces.bytes));
+  const VU shifted = hn::Shr(hn::BitCast(du, bytes), hn::Load(du, kPlaces.shifts));
+  return hn::And(shifted, hn::Set(du, (1u << kBits) - 1));
 }
 
 /// One group of MLX affine: a product and a sum, each rounded to the dtype of the scales.
@@ -96,7 +175,11 @@ template <int kBits, class TS, class T>
 HWY_INLINE void decode_affine(const uint8_t *codes, int64_t group, float scale, float bias, T *y) {
   const VF s = hn::Set(DF(), scale), b = hn::Set(DF(), bias);
   for (int64_t i = 0; i < group; i += kLanes) {
-    const VU q = kBits == 8 ? load_bytes(codes + i) : load_nibbles(codes + i / 2);
+    VU q;
+    if constexpr (kBits == 8)
+      q = load_bytes(codes + i);
+    else
+      q = load_packed<kBits>(codes + i * kBits / 8);
     const VF product = rounded<TS>(hn::Mul(to_float(q), s));
     VF value = hn::Add(product, b);
     if constexpr (!__is_same(TS, T)) value = rounded<TS>(value);

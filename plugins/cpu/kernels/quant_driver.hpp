@@ -12,10 +12,14 @@ inline namespace SY_ISA {
 namespace quant {
 
 // Sizes found by measurement on Zen 4; none changes results.
-inline constexpr uint64_t kSerialBytes = 192 << 10;  ///< below, waking threads costs more
-inline constexpr uint64_t kPieceBytes = 512 << 10;   ///< of values, per piece of a parallel loop
-inline constexpr uint64_t kWaveBytes = 8 << 20;      ///< of values per thread between two polls
-inline constexpr uint64_t kStreamBytes = 24 << 20;   ///< written by a call: more is streamed
+/// How a loop over values is cut, in bytes of values.
+struct Pace {
+  uint64_t serial = 192 << 10;  ///< below, waking threads costs more
+  uint64_t piece = 512 << 10;   ///< the most in a piece of a parallel loop
+  uint64_t wave = 8 << 20;      ///< per thread between two polls of the host
+};
+inline constexpr Pace kSearchPace{16 << 10, 32 << 10, 512 << 10};  ///< of some 0.5 GB/s
+inline constexpr uint64_t kStreamBytes = 24 << 20;  ///< written by a call: more is streamed
 
 inline char *first_byte(const sy_tensor &t) {
   return static_cast<char *>(t.handle) + t.byte_offset;
@@ -95,22 +99,22 @@ struct FirstError {
 /// within the whole call's progress. Returns false when cancelled.
 template <class Body>
 inline bool for_units(const Context &ctx, const sy_call &call, int64_t units, int64_t unit_bytes,
-                      int64_t align, double done, double share, Body &body) {
+                      int64_t align, double done, double share, Body &body, Pace pace = {}) {
   const uint64_t total = static_cast<uint64_t>(units) * static_cast<uint64_t>(unit_bytes);
-  const uint32_t threads = total < kSerialBytes ? 1 : thread_count(ctx, call);
-  if (threads <= 1 && (call.progress == nullptr || total <= kWaveBytes)) {
+  const uint32_t threads = total < pace.serial ? 1 : thread_count(ctx, call);
+  if (threads <= 1 && (call.progress == nullptr || total <= pace.wave)) {
     if (units > 0) body(int64_t{0}, units);
     return true;
   }
   const int64_t bytes_of_align = unit_bytes * align;
   // At least four pieces a thread, so that a slow thread does not hold up the rest.
   uint64_t bytes = total / (uint64_t{threads} * 4) + 1;
-  if (bytes > kPieceBytes) bytes = kPieceBytes;
+  if (bytes > pace.piece) bytes = pace.piece;
   const int64_t piece = (static_cast<int64_t>(bytes) + bytes_of_align - 1) / bytes_of_align * align;
   const int64_t pieces = (units + piece - 1) / piece;
   int64_t wave = pieces;
   if (call.progress != nullptr) {
-    const int64_t fit = static_cast<int64_t>(kWaveBytes * threads) / (piece * unit_bytes);
+    const int64_t fit = static_cast<int64_t>(pace.wave * threads) / (piece * unit_bytes);
     wave = fit < 1 ? 1 : fit < pieces ? fit : pieces;
   }
   for (int64_t first = 0; first < pieces; first += wave) {
@@ -206,7 +210,7 @@ inline uint64_t estimate_ns(const QuantKernel &kernel, const Context &ctx, const
                             const sy_tensor &values) {
   double bytes = values.dtype.bits / 8;
   for (int k = 0; k < values.rank; ++k) bytes *= static_cast<double>(values.shape[k]);
-  const bool serial = bytes < static_cast<double>(kSerialBytes);
+  const bool serial = bytes < static_cast<double>(Pace().serial);
   const double threads = serial ? 1 : thread_count(ctx, call);
   constexpr double kMemoryBytesPerNs = 9;  // per thread, from memory
   double rate = kernel.bytes_per_ns;

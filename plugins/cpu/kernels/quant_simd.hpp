@@ -168,6 +168,93 @@ HWY_INLINE float inverse(float d) {
   return (bits_of(id) & 0x7FFFFFFFu) == kInfBits ? 0.0f : id;
 }
 
+/// Narrowing works within 16 bytes: of the result, 32-bit lane 4b + k holds four codes of vector k,
+/// part b. This puts them in order.
+struct LaneOrder {
+  int32_t lanes[kLanes];
+};
+constexpr LaneOrder order_of_narrowed() {
+  LaneOrder order{};
+  constexpr int kParts = kLanes / 4;
+  for (int k = 0; k < 4; ++k)
+    for (int b = 0; b < kParts; ++b) order.lanes[k * kParts + b] = 4 * b + k;
+  return order;
+}
+alignas(64) inline constexpr LaneOrder kNarrowed = order_of_narrowed();
+
+using D8 = hn::Repartition<uint8_t, DF>;
+using VB = hn::Vec<D8>;
+inline constexpr int kCodes = 4 * kLanes;  ///< codes of a byte each that fill a register
+
+/// v rounded to the nearest integer, ties to even; |v| < 2^22.
+HWY_INLINE hn::Vec<DI> to_int(VF v) {
+#if HWY_TARGET <= HWY_AVX3
+  return hn::Vec<DI>{_mm512_cvtps_epi32(v.raw)};
+#elif HWY_ARCH_X86
+  return hn::Vec<DI>{_mm256_cvtps_epi32(v.raw)};
+#else
+  return hn::NearestInt(v);
+#endif
+}
+
+/// The lanes of a, b, c, d in order as bytes: of -128..127 with `kSigned`, else of 0..255.
+template <bool kSigned>
+HWY_INLINE VB narrow(hn::Vec<DI> a, hn::Vec<DI> b, hn::Vec<DI> c, hn::Vec<DI> d) {
+  const hn::Repartition<int16_t, DF> d16;
+  const auto low = hn::ReorderDemote2To(d16, a, b), high = hn::ReorderDemote2To(d16, c, d);
+#if HWY_TARGET <= HWY_AVX3
+  const VB bytes{kSigned ? _mm512_packs_epi16(low.raw, high.raw)
+                         : _mm512_packus_epi16(low.raw, high.raw)};
+#else
+  const VB bytes{kSigned ? _mm256_packs_epi16(low.raw, high.raw)
+                         : _mm256_packus_epi16(low.raw, high.raw)};
+#endif
+  const auto order = hn::SetTableIndices(DI(), kNarrowed.lanes);
+  return hn::BitCast(D8(), hn::TableLookupLanes(hn::BitCast(DI(), bytes), order));
+}
+
+/// Packs codes of kBits bits, a byte each, low bits first: kCodes * kBits / 8 bytes at `out`.
+template <int kBits>
+HWY_INLINE void pack_codes(VB codes, uint8_t *out) {
+  constexpr size_t kBytes = kCodes * kBits / 8;
+  if constexpr (kBits == 8) {
+    hn::StoreU(codes, D8(), out);
+  } else {
+    // Neighbours join: bytes in 16 bits, those in 32 bits, those in 64 bits.
+    const hn::Repartition<uint16_t, DF> d16;
+    const DU d32;
+    auto w16 = hn::BitCast(d16, codes);
+    const auto low16 = hn::Set(d16, 0xFF);
+    w16 = hn::Or(hn::And(w16, low16), hn::ShiftRight<8 - kBits>(hn::AndNot(low16, w16)));
+    auto w32 = hn::BitCast(d32, hn::And(w16, hn::Set(d16, (1u << 2 * kBits) - 1)));
+    const auto low32 = hn::Set(d32, 0xFFFF);
+    w32 = hn::Or(hn::And(w32, low32), hn::ShiftRight<16 - 2 * kBits>(hn::AndNot(low32, w32)));
+    if constexpr (kBits == 2) {
+      store_bytes(w32, out);
+    } else if constexpr (kBits == 4) {
+      const hn::Rebind<uint16_t, DU> h16;
+      hn::StoreU(hn::TruncateTo(h16, w32), h16, reinterpret_cast<uint16_t *>(out));
+    } else {
+      const hn::Repartition<uint64_t, DF> d64;
+      auto w64 = hn::BitCast(d64, hn::And(w32, hn::Set(d32, (1u << 4 * kBits) - 1)));
+      const auto low64 = hn::Set(d64, 0xFFFFFFFFu);
+      w64 = hn::Or(hn::And(w64, low64), hn::ShiftRight<32 - 4 * kBits>(hn::AndNot(low64, w64)));
+      // kBits bytes of every eight.
+      alignas(16) static constexpr uint8_t kKeep[3][16] = {
+          {0, 1, 2, 8, 9, 10, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128},
+          {0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 128, 128, 128, 128, 128, 128},
+          {0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 128, 128, 128, 128}};
+      const VB keep = hn::LoadDup128(D8(), kKeep[kBits == 3 ? 0 : kBits - 4]);
+      alignas(64) uint8_t spread[kCodes], dense[kCodes + 16];
+      hn::Store(hn::TableLookupBytesOr0(hn::BitCast(D8(), w64), keep), D8(), spread);
+      const hn::Full128<uint8_t> d128;
+      for (size_t k = 0; k < kCodes / 16; ++k)
+        hn::StoreU(hn::Load(d128, spread + 16 * k), d128, dense + 2 * kBits * k);
+      memcpy(out, dense, kBytes);
+    }
+  }
+}
+
 }  // namespace quant
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu

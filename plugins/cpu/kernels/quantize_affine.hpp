@@ -19,8 +19,8 @@ HWY_INLINE AffineScale affine_scale(float min, float max, float top) {
   const bool low_edge = float_of(bits_of(min) & 0x7FFFFFFFu) > float_of(bits_of(max) & 0x7FFFFFFFu);
   const float edge = low_edge ? min : max;
   const float signed_scale = low_edge ? s : -s;
-  // |edge / s| is at most top or, for tiny groups, about 2^-1: far inside the magic's range.
-  const float q0 = (edge / signed_scale + kMagic) - kMagic;
+  // Large where a group of equal values has the least scale: too large for the magic.
+  const float q0 = __builtin_rintf(edge / signed_scale);
   return q0 != 0.0f ? AffineScale{edge / q0, edge} : AffineScale{signed_scale, 0.0f};
 }
 
@@ -44,18 +44,37 @@ HWY_INLINE Encoded encode_affine(const T *x, uint8_t *codes, TOut *scale, TOut *
   if ((bits_of(high - low) & 0x7FFFFFFFu) >= kInfBits) return Encoded::overflow;
   const AffineScale a = affine_scale(low, high, kTop);
   const VF s = hn::Set(df, a.scale), b = hn::Set(df, a.bias);
-  for (int i = 0; i < kGroup; i += kLanes) {
-    VF q = hn::Div(hn::Sub(load_f32(x + i), b), s);
-    q = hn::Min(hn::Max(q, hn::Zero(df)), hn::Set(df, kTop));
-    const VU bits = hn::BitCast(du, hn::Add(q, hn::Set(df, kMagic)));
-    if constexpr (kBits == 8) {
-      store_bytes(bits, codes + i);
-    } else {
-      static_assert(kBits == 4);
-      // Two neighbours make a byte: they share a 64-bit lane.
-      const hn::Repartition<uint64_t, DF> d64;
-      const auto pair = hn::BitCast(d64, hn::And(bits, hn::Set(du, 15u)));
-      store_pair_bytes(hn::BitCast(du, hn::Or(pair, hn::ShiftRight<28>(pair))), codes + i / 2);
+  const auto code = [&](int i) HWY_ATTR {
+    const VF q = hn::Div(hn::Sub(load_f32(x + i), b), s);
+    return hn::Min(hn::Max(q, hn::Zero(df)), hn::Set(df, kTop));
+  };
+  if constexpr (kBits == 8 || kBits == 4) {
+    for (int i = 0; i < kGroup; i += kLanes) {
+      const VU bits = hn::BitCast(du, hn::Add(code(i), hn::Set(df, kMagic)));
+      if constexpr (kBits == 8) {
+        store_bytes(bits, codes + i);
+      } else {
+        // Two neighbours make a byte: they share a 64-bit lane.
+        const hn::Repartition<uint64_t, DF> d64;
+        const auto pair = hn::BitCast(d64, hn::And(bits, hn::Set(du, 15u)));
+        store_pair_bytes(hn::BitCast(du, hn::Or(pair, hn::ShiftRight<28>(pair))), codes + i / 2);
+      }
+    }
+  } else {
+    constexpr int kChunk = kGroup < kCodes ? kGroup : kCodes;
+    for (int i = 0; i < kGroup; i += kChunk) {
+      const auto part = [&](int k) HWY_ATTR {
+        return k * kLanes < kChunk ? to_int(code(i + k * kLanes)) : hn::Zero(DI());
+      };
+      const VB bytes = narrow<false>(part(0), part(1), part(2), part(3));
+      uint8_t *to = codes + i * kBits / 8;
+      if constexpr (kChunk == kCodes) {
+        pack_codes<kBits>(bytes, to);
+      } else {
+        uint8_t packed[kCodes * kBits / 8];
+        pack_codes<kBits>(bytes, packed);
+        memcpy(to, packed, kChunk * kBits / 8);
+      }
     }
   }
   store_scalar(a.scale, scale);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// Encoders of the ggml block formats. encode(x, out) writes one block in one pass over registers
-/// and says whether the values were finite and the scale fits f16.
+/// The loop over self-contained blocks. A codec's encode(x, out) writes one block and says whether
+/// the values were finite and the scale fits f16.
 
 #include "quant_driver.hpp"
 
@@ -32,89 +32,50 @@ HWY_INLINE VF round_away(VF v) {
   return hn::Trunc(hn::Add(v, hn::CopySign(hn::Set(DF(), 0.49999997f), v)));
 }
 
-struct Q4_0 {
-  static constexpr int kBlock = 32, kBytes = 18;
-
-  template <class T>
-  HWY_INLINE static Encoded encode(const T *x, uint8_t *out) {
-    const DF df;
-    const DU du;
-    const uint32_t amax = largest_magnitude_bits<kBlock>(x);
-    if (amax >= kInfBits) return Encoded::nonfinite;
-    // The sign of the first value that has the largest magnitude. Zeros count as positive.
-    uint32_t largest = 0, negative = 0;
-    for (int i = 0; i < kBlock; i += kLanes) {
-      const VF v = load_f32(x + i);
-      largest |= mask_bits(hn::Eq(magnitude_bits(v), hn::Set(du, amax))) << i;
-      negative |= mask_bits(hn::Lt(v, hn::Zero(df))) << i;
-    }
-    const uint32_t sign = negative >> __builtin_ctz(largest) << 31;
-    const float d = float_of(amax | sign) * -0.125f;  // exact, like a division by -8
-    const VF id = hn::Set(df, inverse(d));
-    const VF offset = hn::Set(df, 8.5f), top = hn::Set(df, 15.0f);
-    for (int j = 0; j < 16; j += kLanes) {
-      const VF low = hn::Trunc(hn::Add(hn::Mul(load_f32(x + j), id), offset));
-      const VF high = hn::Trunc(hn::Add(hn::Mul(load_f32(x + j + 16), id), offset));
-      const VF byte = hn::MulAdd(hn::Min(high, top), hn::Set(df, 16.0f), hn::Min(low, top));
-      store_bytes(hn::BitCast(du, hn::Add(byte, hn::Set(df, kMagic))), out + 2 + j);
-    }
-    return put_scale(d, out) ? Encoded::ok : Encoded::overflow;
-  }
-};
-
-struct Q8_0 {
-  static constexpr int kBlock = 32, kBytes = 34;
-
-  template <class T>
-  HWY_INLINE static Encoded encode(const T *x, uint8_t *out) {
-    const DF df;
-    const uint32_t amax = largest_magnitude_bits<kBlock>(x);
-    if (amax >= kInfBits) return Encoded::nonfinite;
-    const float d = float_of(amax) / 127.0f;
-    const VF id = hn::Set(df, inverse(d));
-    for (int j = 0; j < kBlock; j += kLanes) {
-      const VF q = round_away(hn::Mul(load_f32(x + j), id));
-      store_bytes(hn::BitCast(DU(), hn::Add(q, hn::Set(df, kMagic))), out + 2 + j);
-    }
-    return put_scale(d, out) ? Encoded::ok : Encoded::overflow;
-  }
-};
-
-struct TQ2_0 {
-  static constexpr int kBlock = 256, kBytes = 66;
-
-  template <class T>
-  HWY_INLINE static Encoded encode(const T *x, uint8_t *out) {
-    const DF df;
-    const uint32_t amax = largest_magnitude_bits<kBlock>(x);
-    if (amax >= kInfBits) return Encoded::nonfinite;
-    const float d = float_of(amax);
-    const VF id = hn::Set(df, inverse(d));
-    const auto code = [&](const T *p) HWY_ATTR { return round_away(hn::Mul(load_f32(p), id)); };
-    for (int half = 0; half < 2; ++half)
-      for (int m = 0; m < 32; m += kLanes) {
-        const T *p = x + 128 * half + m;
-        // Codes are -1..1 here; 85 = 1 + 4 + 16 + 64 lifts all four to 0..2.
-        VF byte = hn::Add(code(p), hn::Set(df, 85.0f + kMagic));
-        byte = hn::MulAdd(code(p + 32), hn::Set(df, 4.0f), byte);
-        byte = hn::MulAdd(code(p + 64), hn::Set(df, 16.0f), byte);
-        byte = hn::MulAdd(code(p + 96), hn::Set(df, 64.0f), byte);
-        store_bytes(hn::BitCast(DU(), byte), out + 32 * half + m);
-      }
-    return put_scale(d, out + 64) ? Encoded::ok : Encoded::overflow;
-  }
-};
-
 inline constexpr const char *kScaleOverflow =
     "the scale of a block does not fit f16 (index names the block's first value); scale the input "
     "down or take a format with f32 scales";
 
-/// A block that holds NaN or Inf.
+/// Traits that a codec may lack.
+template <class Codec>
+concept Paired = requires(const float *x, uint8_t *out) {
+  Codec::encode_pair(x, out);
+};
+template <class Codec>
+concept Searches = requires {
+  Codec::kPace;
+};  ///< slow: shorter pieces
+
+/// A block of 16-bit values that holds NaN or Inf, or whose codec reads f32.
 template <class Codec, class T>
-[[gnu::noinline]] Encoded encode_saturated(const T *x, uint8_t *out) {
+[[gnu::noinline]] Encoded encode_widened(const T *x, bool saturate, uint8_t *out) {
   float buf[Codec::kBlock];
-  gather_f32(x, Codec::kBlock, true, buf);
+  gather_f32(x, Codec::kBlock, saturate, buf);
   return Codec::encode(buf, out);
+}
+
+/// Widens whole vectors; kBlock values.
+template <class Codec, class T>
+HWY_INLINE Encoded encode_one(const T *x, uint8_t *out) {
+  if constexpr (sizeof(T) == 4 || !Codec::kWiden) {
+    return Codec::encode(x, out);
+  } else {
+    alignas(64) float buf[Codec::kBlock];
+    for (int i = 0; i < Codec::kBlock; i += kLanes) hn::Store(load_f32(x + i), DF(), buf + i);
+    return Codec::encode(buf, out);
+  }
+}
+
+/// Encodes block b of n at x; how many it did, 0 after an error.
+template <class Codec, class T>
+HWY_INLINE int encode_next(const T *x, int64_t left, bool saturate, uint8_t *to, Encoded *result) {
+  if constexpr (Paired<Codec> && sizeof(T) == 4) {
+    if (left >= 2 && Codec::encode_pair(x, to) == Encoded::ok) return 2;
+  }
+  *result = encode_one<Codec>(x, to);
+  if (HWY_UNLIKELY(*result == Encoded::nonfinite) && saturate)
+    *result = encode_widened<Codec>(x, true, to);
+  return *result == Encoded::ok ? 1 : 0;
 }
 
 template <class Codec, class T>
@@ -133,12 +94,12 @@ int32_t quantize_blocks(const KernelDef &, const Context &ctx, const sy_call &ca
     for_runs<const T>(rows, kBlock, u0, u1, [&](const T *p, int64_t u, int64_t n) {
       bool good = true;
       write_units<4096>(out, stream, kBytes, u, n, [&](int64_t at, int64_t m, uint8_t *to) {
-        for (int64_t b = 0; b < m; ++b, to += kBytes) {
+        for (int64_t b = 0; b < m;) {
           const T *x = p + (at + b) * kBlock;
-          Encoded result = Codec::encode(x, to);
-          if (HWY_LIKELY(result == Encoded::ok)) continue;
-          if (result == Encoded::nonfinite && saturate) result = encode_saturated<Codec>(x, to);
-          if (result == Encoded::ok) continue;
+          Encoded result = Encoded::ok;
+          const int done = encode_next<Codec>(x, m - b, saturate, to + b * kBytes, &result);
+          b += done;
+          if (HWY_LIKELY(done != 0)) continue;
           const int64_t index = (u + at + b) * kBlock;
           if (result == Encoded::overflow)
             first.report(index, true);
@@ -153,9 +114,20 @@ int32_t quantize_blocks(const KernelDef &, const Context &ctx, const sy_call &ca
     });
     if (stream) hwy::FlushStream();
   };
-  if (!for_units(ctx, call, blocks, kBlock * static_cast<int64_t>(sizeof(T)), 1, 0, 1, piece))
+  Pace pace;
+  if constexpr (Searches<Codec>) pace = Codec::kPace;
+  if (!for_units(ctx, call, blocks, kBlock * static_cast<int64_t>(sizeof(T)), 1, 0, 1, piece, pace))
     return cancelled(error);
   return first.status(error, kScaleOverflow);
+}
+
+/// Two scale rules: `Other` where the call asks for kRule.
+template <class Codec, class Other, uint32_t kRule, class T>
+int32_t quantize_blocks_by_rule(const KernelDef &self, const Context &ctx, const sy_call &call,
+                                sy_error *error) {
+  if (static_cast<const sy_quantize_params *>(call.params)->scale_rule == kRule)
+    return quantize_blocks<Other, T>(self, ctx, call, error);
+  return quantize_blocks<Codec, T>(self, ctx, call, error);
 }
 
 }  // namespace quant

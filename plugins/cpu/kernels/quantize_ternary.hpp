@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// BitNet ternary: a mean of magnitudes in f64 in a fixed order, then codes -1, 0, 1.
+/// BitNet ternary: a mean of magnitudes in f64 in a fixed order, then codes -1, 0, 1. What is
+/// stored of them is a sink's business (quantize_ternary_sinks.hpp).
 ///
 /// The order: blocks of 4,096 values; within a block 32 running sums, sum j adding values j, j +
 /// 32,
@@ -125,8 +126,6 @@ inline CodeRule code_rule(float m, int64_t values, bool saturate) {
   return {1.0f / m, !saturate && values < int64_t{1} << 30};
 }
 
-inline constexpr int kCodes = 4 * kLanes;  ///< codes that fill a register
-
 /// kCodes codes of any products: the sign where the magnitude exceeds one half, 0 for NaN.
 template <class T>
 HWY_INLINE void compare_codes(const T *x, VF inv, uint8_t *out) {
@@ -139,49 +138,15 @@ HWY_INLINE void compare_codes(const T *x, VF inv, uint8_t *out) {
   }
 }
 
-/// Narrowing works within 16 bytes: of the result, 32-bit lane 4b + k holds four codes of vector k,
-/// part b. This puts them in order.
-struct LaneOrder {
-  int32_t lanes[kLanes];
-};
-constexpr LaneOrder order_of_narrowed() {
-  LaneOrder order{};
-  constexpr int kParts = kLanes / 4;
-  for (int k = 0; k < 4; ++k)
-    for (int b = 0; b < kParts; ++b) order.lanes[k * kParts + b] = 4 * b + k;
-  return order;
-}
-alignas(64) inline constexpr LaneOrder kNarrowed = order_of_narrowed();
-
 /// kCodes codes of small products: integers that saturate as they are narrowed.
 template <class T>
 HWY_INLINE void narrow_codes(const T *x, VF inv, uint8_t *out) {
-#if HWY_ARCH_X86
-  const hn::Repartition<int16_t, DF> d16;
   const hn::Repartition<int8_t, DF> d8;
-  const auto rounded = [&](int i) HWY_ATTR {
-    const VF v = hn::Mul(load_f32(x + i * kLanes), inv);
-#if HWY_TARGET <= HWY_AVX3
-    return hn::Vec<DI>{_mm512_cvtps_epi32(v.raw)};
-#else
-    return hn::Vec<DI>{_mm256_cvtps_epi32(v.raw)};
-#endif
-  };
-  const auto low = hn::ReorderDemote2To(d16, rounded(0), rounded(1));
-  const auto high = hn::ReorderDemote2To(d16, rounded(2), rounded(3));
-#if HWY_TARGET <= HWY_AVX3
-  hn::Vec<decltype(d8)> codes{_mm512_packs_epi16(low.raw, high.raw)};
-#else
-  hn::Vec<decltype(d8)> codes{_mm256_packs_epi16(low.raw, high.raw)};
-#endif
-  codes = hn::Min(hn::Max(codes, hn::Set(d8, -1)), hn::Set(d8, 1));
-  const auto order = hn::SetTableIndices(DI(), kNarrowed.lanes);
-  const auto lanes = hn::TableLookupLanes(hn::BitCast(DI(), codes), order);
-  hn::StoreU(hn::BitCast(hn::Repartition<uint8_t, DF>(), lanes), hn::Repartition<uint8_t, DF>(),
-             out);
-#else
-  compare_codes(x, inv, out);
-#endif
+  const auto rounded = [&](int i)
+                           HWY_ATTR { return to_int(hn::Mul(load_f32(x + i * kLanes), inv)); };
+  const VB bytes = narrow<true>(rounded(0), rounded(1), rounded(2), rounded(3));
+  const auto codes = hn::Min(hn::Max(hn::BitCast(d8, bytes), hn::Set(d8, -1)), hn::Set(d8, 1));
+  hn::StoreU(hn::BitCast(D8(), codes), D8(), out);
 }
 
 /// Fewer than kCodes codes.
@@ -209,152 +174,6 @@ HWY_INLINE void ternary_codes(const T *x, int64_t n, CodeRule rule, int8_t *code
   else
     for (; i + kCodes <= n; i += kCodes) compare_codes(x + i, inv, out + i);
   if (i < n) few_codes(x + i, n - i, inv, out + i);
-}
-
-/// Where one scale's values lie within the whole call.
-struct TernaryPart {
-  int64_t first_index;  ///< of the values, in the call's logical order
-  double done, share;   ///< of the call's progress
-};
-
-/// One scale over all of `rows`. False when cancelled; errors go to `first`.
-template <class T>
-bool ternary_tensor(const Context &ctx, const sy_call &call, const Rows &rows, bool saturate,
-                    const TernaryPart &part, int8_t *codes, float *scale, FirstError *first) {
-  const int64_t n = rows.values();
-  const int64_t blocks = (n + kSumBlock - 1) / kSumBlock;
-  // Partial sums over aligned powers of two of blocks are nodes of the tree.
-  int64_t per_partial = 16;
-  while (blocks > per_partial * kMostPartials) per_partial *= 2;
-  double partials[kMostPartials];
-  FirstError local;
-  auto sum_piece = [&](int64_t p0, int64_t p1) {
-    for (int64_t p = p0; p < p1; ++p) {
-      PairwiseSum sum;
-      const int64_t end = (p + 1) * per_partial < blocks ? (p + 1) * per_partial : blocks;
-      for (int64_t b = p * per_partial; b < end; ++b)
-        sum.add(sum_block_at<T>(rows, b, saturate, &local));
-      partials[p] = sum.total();
-    }
-  };
-  const int64_t n_partials = (blocks + per_partial - 1) / per_partial;
-  const int64_t partial_bytes = per_partial * kSumBlock * static_cast<int64_t>(sizeof(T));
-  if (!for_units(ctx, call, n_partials, partial_bytes, 1, part.done, part.share / 2, sum_piece))
-    return false;
-  if (local.key != ~uint64_t{0}) {
-    first->report(part.first_index + static_cast<int64_t>(local.key / 2), false);
-    return true;
-  }
-  PairwiseSum sum;
-  for (int64_t p = 0; p < n_partials; ++p) sum.add(partials[p]);
-  const float m = scale_of(sum.total(), n);
-  *scale = m;
-  const bool stream = static_cast<uint64_t>(n) > kStreamBytes;
-  const CodeRule rule = code_rule(m, n, saturate);
-  auto code_piece = [&](int64_t u0, int64_t u1) {
-    // From the end: what the sums read last is still in the cache.
-    const int64_t begin = n - u1, end = n - u0;
-    for_runs<const T>(rows, 1, begin, end, [&](const T *p, int64_t u, int64_t count) {
-      write_units<4096>(reinterpret_cast<uint8_t *>(codes), stream, 1, u, count,
-                        [&](int64_t at, int64_t k, uint8_t *to) {
-                          ternary_codes(p + at, k, rule, reinterpret_cast<int8_t *>(to));
-                          return true;
-                        });
-      return true;
-    });
-    if (stream) hwy::FlushStream();
-  };
-  return for_units(ctx, call, n, static_cast<int64_t>(sizeof(T)), kSumBlock,
-                   part.done + part.share / 2, part.share / 2, code_piece);
-}
-
-/// One scale per `unit` values that lie together.
-template <class T>
-bool ternary_units(const Context &ctx, const sy_call &call, const Rows &rows, int64_t unit,
-                   bool saturate, int8_t *codes, float *scales, FirstError *first) {
-  auto piece = [&](int64_t u0, int64_t u1) {
-    if (first->before(u0 * unit)) return;
-    for_runs<const T>(rows, unit, u0, u1, [&](const T *p, int64_t u, int64_t count) {
-      for (int64_t k = 0; k < count; ++k) {
-        const T *x = p + k * unit;
-        PairwiseSum sum;
-        for (int64_t i = 0; i < unit; i += kSumBlock) {
-          const int64_t n = unit - i < kSumBlock ? unit - i : kSumBlock;
-          double s = block_sum(x + i, n);
-          if (HWY_UNLIKELY(!is_finite(s))) {
-            if (!saturate) {
-              first->report((u + k) * unit + i + first_nonfinite(x + i, n), false);
-              return false;
-            }
-            float buf[kSumBlock];
-            gather_f32(x + i, n, true, buf);
-            s = block_sum(buf, n);
-          }
-          sum.add(s);
-        }
-        scales[u + k] = scale_of(sum.total(), unit);
-        ternary_codes(x, unit, code_rule(scales[u + k], unit, saturate), codes + (u + k) * unit);
-      }
-      return true;
-    });
-  };
-  return for_units(ctx, call, unit > 0 ? rows.values() / unit : 0,
-                   unit * static_cast<int64_t>(sizeof(T)), 1, 0, 1, piece);
-}
-
-/// A view of one row.
-inline sy_tensor row_of(const sy_tensor &x, const Rows &rows, int64_t row) {
-  sy_tensor view = x;
-  view.handle = rows.row(row);
-  view.byte_offset = 0;
-  view.rank = 1;
-  view.shape[0] = x.shape[x.rank - 1];
-  view.strides[0] = 1;
-  return view;
-}
-
-template <class T>
-int32_t quantize_ternary(const KernelDef &, const Context &ctx, const sy_call &call,
-                         sy_error *error) {
-  const auto &params = *static_cast<const sy_quantize_params *>(call.params);
-  const sy_tensor &x = *call.inputs[SY_QUANTIZE_IN_X];
-  const Rows rows(x);
-  auto *codes = reinterpret_cast<int8_t *>(first_byte(*call.outputs[SY_QUANTIZE_OUT_CODES]));
-  auto *scales = reinterpret_cast<float *>(first_byte(*call.outputs[SY_QUANTIZE_OUT_SCALES]));
-  const bool saturate = params.nonfinite == SY_NONFINITE_SATURATE;
-  FirstError first;
-  bool finished = true;
-  if (params.granularity == SY_GRANULARITY_TENSOR) {
-    finished = ternary_tensor<T>(ctx, call, rows, saturate, {0, 0, 1}, codes, scales, &first);
-  } else if (params.granularity == SY_GRANULARITY_GROUP) {
-    finished =
-        ternary_units<T>(ctx, call, rows, params.group_size, saturate, codes, scales, &first);
-  } else {
-    const int64_t cols = x.shape[x.rank - 1];
-    const int64_t n = call.outputs[SY_QUANTIZE_OUT_SCALES]->shape[0];
-    constexpr int64_t kLongRow = 1 << 20;
-    if (cols == 0) {
-      for (int64_t r = 0; r < n; ++r) scales[r] = scale_of(0, 0);
-    } else if (cols < kLongRow) {
-      finished = ternary_units<T>(ctx, call, rows, cols, saturate, codes, scales, &first);
-    } else {
-      Rows each = rows;  // rows one by one, threads within each
-      each.count = n;
-      for (int64_t r = 0; r < n && finished && first.key == ~uint64_t{0}; ++r) {
-        const sy_tensor view = row_of(x, each, r);
-        const double share = 1.0 / static_cast<double>(n);
-        finished = ternary_tensor<T>(ctx, call, Rows(view), saturate,
-                                     {r * cols, static_cast<double>(r) * share, share},
-                                     codes + r * cols, scales + r, &first);
-        // Rows of a few megabytes are done between two polls of their own.
-        if (call.progress != nullptr &&
-            call.progress(call.progress_arg, static_cast<double>(r + 1) * share) != 0)
-          finished = false;
-      }
-    }
-  }
-  if (!finished) return cancelled(error);
-  return first.status(error, "");
 }
 
 }  // namespace quant

@@ -19,10 +19,34 @@
  *
  * Q4_0   d = smax / -8;  q = min(15, trunc(x * id + 8.5)), stored f16(d), then 16
  *        bytes q[j] | q[j + 16] << 4.          y = (q - 8) * d
+ * Q4_1   d = (max - min) / 15; q = min(15, trunc((x - min) * id + 0.5)), stored
+ *        f16(d), f16(min), then as Q4_0. Of equal extremes (zeros of either sign) the
+ *        first counts.                          y = q * d + min
+ * Q5_0   d = smax / -16; q = min(31, trunc(x * id + 16.5)), stored f16(d), 32 bits
+ *        of which bit i is q[i] >> 4, then the low halves as Q4_0.  y = (q - 16) * d
+ * Q5_1   d = (max - min) / 31; q = min(31, trunc((x - min) * id + 0.5)), stored
+ *        f16(d), f16(min), then as Q5_0.        y = q * d + min
  * Q8_0   d = amax / 127; q = RHA(x * id), stored f16(d), then 32 int8.  y = q * d
+ * TQ1_0  d = amax; t = RHA(x * id) + 1. Five digits t, the first the most significant
+ *        of a number V to base 3, make a byte: (256 V + 242) / 243 rounded down. Byte
+ *        m < 32: x[m + 32n]; byte 32 + m, m < 16: x[160 + m + 16n]; byte 48 + j, j < 4:
+ *        x[240 + j + 4n], n < 4, and a digit 0; f16(d) comes last. Digit n of a byte b
+ *        is ((b * 3^n mod 256) * 3) >> 8.        y = (t - 1) * d
  * TQ2_0  d = amax; t = RHA(x * id) + 1. For each half h of 128 values and m < 32,
  *        byte 32h + m holds t[128h + m + 32n] at bits 2n, n = 0..3; f16(d) comes
  *        last.                                  y = (t - 1) * d
+ * Q2_0   d = amax; q = clamp(RHA(x * id) + 1, 0, 3), stored f16(d), then 16 bytes with
+ *        q[4j + n] at bits 2n of byte j.        y = (q - 1) * d
+ *        TQ1_0, TQ2_0 and Q2_0 with SY_SCALE_ABSMEAN: d = m and t = ternary code + 1
+ *        of the block as a Ternary group; then as above.
+ * Q4_K, Q6_K  blocks of 256 with searched scales: docs/formats.md.
+ * MXFP4  an exponent e for 32 values (FLOOR: floor(log2(amax)) + 125, where amax within
+ *        a few ulp below a power of two counts as that power, see docs/formats.md, 0 for
+ *        zeros and at least; RCEIL: 127 + log2 of the least power of two not below
+ *        amax / 6, which MXFP4 rounds to x's dtype, and 127 where that is 0); q: E2M1 code of x / 2^(e - 127), ties to the
+ *        smaller magnitude, at most 6, never -0.  y = E2M1(q) * 2^(e - 127); e = 255: NaN
+ *        MXFP4_GGML: e, then 16 bytes q[j] | q[j + 16] << 4; FLOOR by default.
+ *        MXFP4: codes in order, low bits first; e in scales; RCEIL by default.
  * Affine n = 2^bits - 1; s = max((max - min) / n, 1e-7). |min| > |max|: edge = min,
  *        else s = -s, edge = max. q0 = RNE(edge / s); q0 != 0: s = edge / q0 and
  *        bias = edge, else bias = 0. q = clamp(RNE((x - bias) / s), 0, n), divided
@@ -32,6 +56,15 @@
  *        The mean's sum is f64: blocks of 4,096 values, value k of a block added to
  *        lane k mod 32, lanes then i += i + 16, 8, 4, 2, 1; blocks joined pairwise,
  *        the left part the largest 4,096 * 2^p values that leave a right part.
+ * Tern2  Ternary as 2-bit Affine: q = t + 1, scale = m, bias = -m, repeated for every
+ *        group that shares m. 2m must be finite in x's dtype.
+ * I2_S   Ternary by tensor: byte 32b + p holds t[128b + p + 32n] + 1 at bits 6 - 2n,
+ *        p < 32, n = 0..3; then m as f32 and 28 zero bytes.
+ * Int8   scale = amax / 127; q = clamp(RNE(x / scale), -127, 127), or 0 where scale is 0.
+ *        SY_ROUNDING_STOCHASTIC: v = x / scale; q = floor(v) + (u < v - floor(v)), where
+ *        u = (word i mod 4 of Philox4x32-10(counter {i / 4 low, high, 0, 0}, key = seed
+ *        {low, high}) >> 8) * 2^-24 and i is the value's index in logical order.
+ *                                               y = q * scale
  *
  * NaN and Inf in x follow sy_quantize_params.nonfinite. dequantize accepts every
  * bit pattern: it reads no memory outside its inputs, whatever the codes are.
@@ -54,17 +87,17 @@ typedef enum sy_quant_format {
   SY_QUANT_NONE = 0,
   /* ggml blocks: one output, u8 [..., K / block * bytes] */
   SY_QUANT_Q4_0 = 1, /* 32 -> 18 bytes */
-  SY_QUANT_Q4_1 = 2,
-  SY_QUANT_Q5_0 = 3,
-  SY_QUANT_Q5_1 = 4,
+  SY_QUANT_Q4_1 = 2, /* 32 -> 20 */
+  SY_QUANT_Q5_0 = 3, /* 32 -> 22 */
+  SY_QUANT_Q5_1 = 4, /* 32 -> 24 */
   SY_QUANT_Q8_0 = 5, /* 32 -> 34 bytes */
-  SY_QUANT_Q4_K = 6,
-  SY_QUANT_Q6_K = 7,
-  SY_QUANT_TQ1_0 = 8,
+  SY_QUANT_Q4_K = 6, /* 256 -> 144 */
+  SY_QUANT_Q6_K = 7, /* 256 -> 210 */
+  SY_QUANT_TQ1_0 = 8, /* 256 -> 54 */
   SY_QUANT_TQ2_0 = 9, /* 256 -> 66 bytes */
-  SY_QUANT_Q2_0 = 10,
-  SY_QUANT_MXFP4_GGML = 11,
-  SY_QUANT_MXFP4 = 12,
+  SY_QUANT_Q2_0 = 10, /* 64 -> 18 */
+  SY_QUANT_MXFP4_GGML = 11, /* 32 -> 17 */
+  SY_QUANT_MXFP4 = 12, /* not blocks: u32 [..., K / 8], scales u8 [..., K / 32] */
   /* MLX affine: u32 [..., K * bits / 32], scales and biases [..., K / group] in x's dtype */
   SY_QUANT_MLX_AFFINE2 = 32,
   SY_QUANT_MLX_AFFINE3 = 33,
@@ -75,9 +108,9 @@ typedef enum sy_quant_format {
   /* BitNet b1.58 */
   SY_QUANT_TERNARY =
       64, /* int8 {-1,0,1} of x's shape; scales f32 [1], [rows] or [rows, K / group] */
-  SY_QUANT_TERN2 = 65,
-  SY_QUANT_I2_S = 66,
-  /* int8 with f32 scale: scales f32 [1] or [shape[0]] */
+  SY_QUANT_TERN2 = 65, /* u32 [..., K / 16], scales and biases [..., K / group] in x's dtype */
+  SY_QUANT_I2_S = 66,  /* u8 [n / 4 + 32]; K a multiple of 128 */
+  /* int8 of x's shape; scales f32 [1], [rows] or [shape[0]] */
   SY_QUANT_INT8 = 80
 } sy_quant_format;
 
@@ -85,7 +118,8 @@ typedef enum sy_quant_format {
 typedef enum sy_granularity {
   SY_GRANULARITY_TENSOR = 0, /* everything; formats with groups of their own say TENSOR too */
   SY_GRANULARITY_ROW = 1,    /* each row */
-  SY_GRANULARITY_GROUP = 2   /* each group_size values of a row */
+  SY_GRANULARITY_GROUP = 2,  /* each group_size values of a row */
+  SY_GRANULARITY_CHANNEL = 3 /* each index of the first dimension */
 } sy_granularity;
 
 typedef enum sy_scale_rule {
@@ -101,14 +135,23 @@ typedef enum sy_nonfinite {
   SY_NONFINITE_SATURATE = 1 /* NaN -> 0, +-Inf -> the largest finite magnitude in x's dtype */
 } sy_nonfinite;
 
-/* Parameters of both operations. Append-only. */
+typedef enum sy_rounding {
+  SY_ROUNDING_NEAREST = 0,
+  SY_ROUNDING_STOCHASTIC = 1 /* int8 only: up with the probability of the fraction */
+} sy_rounding;
+
+/* Parameters of both operations. Append-only: fields after `nonfinite` count as 0 where struct_size
+ * does not reach them. */
 typedef struct sy_quantize_params {
   uint32_t struct_size;
   uint32_t format;      /* sy_quant_format */
-  uint32_t group_size;  /* affine: 32, 64, 128; ternary by group: 32..256; otherwise 0 */
-  uint32_t granularity; /* sy_granularity; ternary and int8 only */
+  uint32_t group_size;  /* affine, tern2: 32, 64, 128; ternary by group: 32..256; otherwise 0 */
+  uint32_t granularity; /* sy_granularity; ternary, tern2 and int8 only */
   uint32_t scale_rule;  /* sy_scale_rule */
   uint32_t nonfinite;   /* sy_nonfinite; quantize only */
+  uint32_t rounding;    /* sy_rounding; quantize only */
+  uint32_t reserved;    /* 0 */
+  uint64_t seed;        /* of stochastic rounding; otherwise 0 */
 } sy_quantize_params;
 
 /* quantize: x -> blocks | codes [, scales [, biases]]; all outputs contiguous.

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// Encoders of ggml blocks of 32 values with one or two scales, in one pass over registers.
+
+#include "quantize_blocks.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace quant {
+
+/// The value of magnitude `amax` (as bits) that comes first among kN. Zeros count as positive.
+template <int kN, class T>
+HWY_INLINE float signed_largest(const T *x, uint32_t amax) {
+  uint32_t largest = 0, negative = 0;
+  for (int i = 0; i < kN; i += kLanes) {
+    const VF v = load_f32(x + i);
+    largest |= mask_bits(hn::Eq(magnitude_bits(v), hn::Set(DU(), amax))) << i;
+    negative |= mask_bits(hn::Lt(v, hn::Zero(DF()))) << i;
+  }
+  return float_of(amax | negative >> __builtin_ctz(largest) << 31);
+}
+
+/// Codes below 16 of values j and j + 16, as bytes in lanes.
+HWY_INLINE VU join_nibbles(VU low, VU high) {
+  const VU mask = hn::Set(DU(), 15u);
+  return hn::Or(hn::And(low, mask), hn::ShiftLeft<4>(hn::And(high, mask)));
+}
+
+/// Q4_0 and Q5_0: codes around half of their range.
+template <int kTop, int kScaleAt, int kFifthAt, int kNibblesAt>
+struct SignedCodec {
+  static constexpr int kBlock = 32, kBytes = kNibblesAt + 16;
+  static constexpr bool kWiden = false;
+
+  template <class T>
+  HWY_INLINE static Encoded encode(const T *x, uint8_t *out) {
+    const DF df;
+    constexpr float kHalf = (kTop + 1) / 2;
+    const uint32_t amax = largest_magnitude_bits<kBlock>(x);
+    if (amax >= kInfBits) return Encoded::nonfinite;
+    const float d = signed_largest<kBlock>(x, amax) * (-1.0f / kHalf);  // exact, like a division
+    const VF id = hn::Set(df, inverse(d));
+    const VF offset = hn::Set(df, kHalf + 0.5f), top = hn::Set(df, float{kTop});
+    uint32_t fifth = 0;
+    for (int j = 0; j < 16; j += kLanes) {
+      const auto code = [&](const T *p) HWY_ATTR {
+        return hn::Min(hn::Trunc(hn::Add(hn::Mul(load_f32(p), id), offset)), top);
+      };
+      const VF low = code(x + j), high = code(x + j + 16);
+      if constexpr (kTop == 15) {
+        const VF byte = hn::MulAdd(high, hn::Set(df, 16.0f), low);
+        store_bytes(hn::BitCast(DU(), hn::Add(byte, hn::Set(df, kMagic))), out + kNibblesAt + j);
+      } else {
+        const VF sixteen = hn::Set(df, 16.0f);
+        fifth |= mask_bits(hn::Ge(low, sixteen)) << j | mask_bits(hn::Ge(high, sixteen))
+                                                            << (16 + j);
+        const VU l = hn::BitCast(DU(), to_int(low)), h = hn::BitCast(DU(), to_int(high));
+        store_bytes(join_nibbles(l, h), out + kNibblesAt + j);
+      }
+    }
+    if constexpr (kTop > 15) memcpy(out + kFifthAt, &fifth, sizeof(fifth));
+    return put_scale(d, out + kScaleAt) ? Encoded::ok : Encoded::overflow;
+  }
+};
+using Q4_0 = SignedCodec<15, 0, 0, 2>;
+using Q5_0 = SignedCodec<31, 0, 2, 6>;
+
+/// Of the zeros of either sign among x the first.
+template <class T>
+[[gnu::noinline]] float first_zero(const T *x, int n) {
+  for (int i = 0; i < n; ++i)
+    if (load_scalar(x + i) == 0.0f) return load_scalar(x + i);
+  return 0.0f;
+}
+
+/// Q4_1 and Q5_1: codes above the least value.
+template <int kTop, int kFifthAt, int kNibblesAt>
+struct OffsetCodec {
+  static constexpr int kBlock = 32, kBytes = kNibblesAt + 16;
+  static constexpr bool kWiden = false;
+
+  template <class T>
+  HWY_INLINE static Encoded encode(const T *x, uint8_t *out) {
+    const DF df;
+    const DU du;
+    VF least = load_f32(x), most = least;
+    VU magnitude = magnitude_bits(least);
+    for (int i = kLanes; i < kBlock; i += kLanes) {
+      const VF v = load_f32(x + i);
+      least = hn::Min(least, v);
+      most = hn::Max(most, v);
+      magnitude = hn::Max(magnitude, magnitude_bits(v));
+    }
+    if (HWY_UNLIKELY(!hn::AllFalse(du, hn::Gt(magnitude, hn::Set(du, kInfBits - 1)))))
+      return Encoded::nonfinite;
+    float min = hn::GetLane(hn::MinOfLanes(df, least));
+    if (HWY_UNLIKELY(min == 0.0f)) min = first_zero(x, kBlock);
+    // Of zeros of both signs either may come out as the greatest: the range is +0 all the same.
+    const float range = hn::GetLane(hn::MaxOfLanes(df, most)) - min;
+    const float d = float_of(bits_of(range) & 0x7FFFFFFFu) / float{kTop};
+    const VF id = hn::Set(df, inverse(d)), offset = hn::Set(df, min);
+    const VF half = hn::Set(df, 0.5f), top = hn::Set(df, float{kTop});
+    uint32_t fifth = 0;
+    for (int j = 0; j < 16; j += kLanes) {
+      const auto code = [&](const T *p) HWY_ATTR {
+        const VF v = hn::Mul(hn::Sub(load_f32(p), offset), id);
+        return hn::Min(hn::Trunc(hn::Add(v, half)), top);
+      };
+      const VF low = code(x + j), high = code(x + j + 16);
+      if constexpr (kTop == 15) {
+        const VF byte = hn::MulAdd(high, hn::Set(df, 16.0f), low);
+        store_bytes(hn::BitCast(du, hn::Add(byte, hn::Set(df, kMagic))), out + kNibblesAt + j);
+      } else {
+        const VF sixteen = hn::Set(df, 16.0f);
+        fifth |= mask_bits(hn::Ge(low, sixteen)) << j | mask_bits(hn::Ge(high, sixteen))
+                                                            << (16 + j);
+        const VU l = hn::BitCast(du, to_int(low)), h = hn::BitCast(du, to_int(high));
+        store_bytes(join_nibbles(l, h), out + kNibblesAt + j);
+      }
+    }
+    if constexpr (kTop > 15) memcpy(out + kFifthAt, &fifth, sizeof(fifth));
+    const bool d_fits = put_scale(d, out), min_fits = put_scale(min, out + 2);
+    return d_fits && min_fits ? Encoded::ok : Encoded::overflow;
+  }
+};
+using Q4_1 = OffsetCodec<15, 0, 4>;
+using Q5_1 = OffsetCodec<31, 4, 8>;
+
+struct Q8_0 {
+  static constexpr int kBlock = 32, kBytes = 34;
+  static constexpr bool kWiden = false;
+
+  template <class T>
+  HWY_INLINE static Encoded encode(const T *x, uint8_t *out) {
+    const DF df;
+    const uint32_t amax = largest_magnitude_bits<kBlock>(x);
+    if (amax >= kInfBits) return Encoded::nonfinite;
+    const float d = float_of(amax) / 127.0f;
+    const VF id = hn::Set(df, inverse(d));
+    for (int j = 0; j < kBlock; j += kLanes) {
+      const VF q = round_away(hn::Mul(load_f32(x + j), id));
+      store_bytes(hn::BitCast(DU(), hn::Add(q, hn::Set(df, kMagic))), out + 2 + j);
+    }
+    return put_scale(d, out) ? Encoded::ok : Encoded::overflow;
+  }
+};
+
+}  // namespace quant
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu
