@@ -263,16 +263,23 @@ class Quantizer {
     std::memcpy(output(SY_QUANTIZE_OUT_SCALES) + s * static_cast<std::int64_t>(sizeof scale),
                 &scale, sizeof scale);
   }
-  /// Scales of plain codes, which may be [rows, K / group].
-  std::int64_t plain_scales() const noexcept {
-    const sy_tensor &t = *call_.outputs[SY_QUANTIZE_OUT_SCALES];
-    return t.rank == 2 ? t.shape[0] * t.shape[1] : t.shape[0];
+  std::int64_t parts() const noexcept {
+    switch (params_.granularity) {
+      case SY_GRANULARITY_ROW:
+        return x_.count;
+      case SY_GRANULARITY_GROUP:
+        return total() / params_.group_size;
+      case SY_GRANULARITY_CHANNEL:
+        return x_.t.shape[0];
+      default:
+        return 1;
+    }
   }
 
   std::int32_t ternary() noexcept {
     std::byte *codes = output(SY_QUANTIZE_OUT_CODES);
     return ternary_parts(
-        plain_scales(),
+        parts(),
         [&](std::int64_t s, float m, std::int64_t) {
           put_scale(s, m);
           return true;
@@ -287,7 +294,7 @@ class Quantizer {
     std::byte *codes = output(SY_QUANTIZE_OUT_CODES);
     std::memset(codes, 0, static_cast<std::size_t>(total() / 4));
     return ternary_parts(
-        total() / unit,
+        parts(),
         [&](std::int64_t, float m, std::int64_t first) {
           const float stored = rounded(m, type);
           if (!std::isfinite(rounded(2.0f * stored, type))) {
@@ -323,7 +330,7 @@ class Quantizer {
   std::int32_t int8() noexcept {
     std::byte *codes = output(SY_QUANTIZE_OUT_CODES);
     const std::int64_t unit = sharing();
-    for (std::int64_t s = 0; s < plain_scales(); ++s) {
+    for (std::int64_t s = 0; s < parts(); ++s) {
       float amax = 0;
       for (std::int64_t i = s * unit; i < (s + 1) * unit; ++i) {
         float x = 0;

@@ -180,6 +180,7 @@ bool encode_q6_k(const float *x, std::uint32_t, std::byte *out) noexcept {
   float scales[16], largest = 0.0f;
   for (int j = 0; j < 16; ++j) {
     scales[j] = search_q6(x + 16 * j, q + 16 * j);
+    if (!std::isfinite(scales[j])) return false;
     if (std::fabs(scales[j]) > std::fabs(largest)) largest = scales[j];
   }
   if (std::fabs(largest) < kLeast) {

@@ -17,7 +17,11 @@ import switchyard as sy
 GGML = {
     # format: type, values per block, the largest magnitude whose f16 scale is finite
     "q4_0": (Type.Q4_0, 32, 8 * 65519.0),
+    "q4_1": (Type.Q4_1, 32, 65519.0),
+    "q5_0": (Type.Q5_0, 32, 16 * 65519.0),
+    "q5_1": (Type.Q5_1, 32, 65519.0),
     "q8_0": (Type.Q8_0, 32, 127 * 65519.0),
+    "tq1_0": (Type.TQ1_0, 256, 65519.0),
     "tq2_0": (Type.TQ2_0, 256, 65519.0),
 }
 MLX_LIMIT = 1.7e38  # twice this is the largest finite range
@@ -90,7 +94,7 @@ def bits_of(a):
 @pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("group", [32, 64, 128])
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 def test_affine_equals_mlx(quantizer, rng, bits, group, kind, dtype):
     for shape in SHAPES:
         shape = (*shape[:-1], shape[-1] * group)
@@ -118,7 +122,10 @@ def test_ternary_scale_is_the_mean(quantizer, rng):
         np.testing.assert_array_equal(quantizer.dequantize(q), codes * q.scales[0])
 
 
-@pytest.mark.parametrize("format", ["q4_0", "q8_0", "tq2_0", "mlx_affine4", "ternary"])
+@pytest.mark.parametrize(
+    "format",
+    ["q4_0", "q5_1", "q4_k", "q6_k", "tq1_0", "q2_0", "mxfp4", "mlx_affine3", "tern2", "i2_s", "int8"],
+)
 def test_nonfinite_names_the_first(quantizer, rng, format):
     x = rng.standard_normal((3, 512), dtype=np.float32)
     x[1, 7], x[2, 0] = np.nan, np.inf

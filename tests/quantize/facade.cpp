@@ -9,6 +9,7 @@
 #include "base/status_codes.hpp"
 #include "kernels.hpp"
 #include "op/op_spec.hpp"
+#include "ops/quantize_formats.hpp"
 #include "quantize/quantize.hpp"
 
 namespace switchyard::test {
@@ -46,9 +47,14 @@ class Facade : public testing::Test {
 };
 
 TEST_F(Facade, RoundTripsEveryFormatWithinItsStep) {
-  const std::pair<const char *, double> least_snr[] = {{"q4_0", 17},        {"Q8_0", 40},
-                                                       {"tq2_0", 3},        {"MLX_affine4", 17},
-                                                       {"mlx_affine8", 42}, {"ternary", 3}};
+  const std::pair<const char *, double> least_snr[] = {
+      {"q4_0", 17},        {"q4_1", 17},        {"q5_0", 23},        {"q5_1", 23},
+      {"Q8_0", 40},        {"Q4_K", 17},        {"q6_k", 29},        {"tq1_0", 3},
+      {"tq2_0", 3},        {"q2_0", 3},         {"mxfp4_ggml", 14},  {"mxfp4", 14},
+      {"mlx_affine2", 4},  {"mlx_affine3", 11}, {"MLX_affine4", 17}, {"mlx_affine5", 24},
+      {"mlx_affine6", 30}, {"mlx_affine8", 42}, {"ternary", 3},      {"TERN2", 3},
+      {"i2_s", 3},         {"int8", 35}};
+  EXPECT_EQ(std::size(least_snr), quant_formats().size());
   for (const auto &[format, snr] : least_snr) {
     auto q = quantize(runner, view(), {.format = format});
     ASSERT_TRUE(q) << format << ": " << q.error().text();
@@ -83,6 +89,26 @@ TEST_F(Facade, DefaultsAndShapes) {
   EXPECT_EQ(shape_text(ternary->scales.shape()), "[3, 4]");
 }
 
+TEST_F(Facade, OptionsReachTheKernels) {
+  const auto bytes = [&](const QuantizeOptions &options) {
+    auto q = quantize(runner, view(), options);
+    EXPECT_TRUE(q) << q.error().text();
+    return q ? bytes_of(q->codes) : std::string();
+  };
+  EXPECT_NE(bytes({.format = "tq2_0"}), bytes({.format = "tq2_0", .scale = "absmean"}));
+  EXPECT_NE(bytes({.format = "mxfp4"}), bytes({.format = "mxfp4", .scale = "floor"}));
+  QuantizeOptions one{.format = "int8", .granularity = "row", .rounding = "stochastic", .seed = 1};
+  QuantizeOptions two = one;
+  two.seed = 2;
+  EXPECT_EQ(bytes(one), bytes(one));
+  EXPECT_NE(bytes(one), bytes(two));
+  EXPECT_NE(bytes(one), bytes({.format = "int8", .granularity = "row"}));
+  EXPECT_EQ(quantize(runner, view(), {.format = "q4_0", .rounding = "stochastic"}).error().code,
+            ErrorCode::invalid_argument);
+  EXPECT_EQ(quantize(runner, view(), {.format = "int8", .rounding = "odd"}).error().code,
+            ErrorCode::usage);
+}
+
 TEST_F(Facade, CallerOwnedArraysAreWritten) {
   std::vector<std::uint8_t> codes(3 * 144);
   const std::int64_t shape[] = {3, 144};
@@ -113,7 +139,7 @@ TEST_F(Facade, WrongInputsAreClearErrors) {
     EXPECT_FALSE(q);
     return q ? Error{} : q.error();
   };
-  const Error format = error(view(), {.format = "q4_1x"});
+  const Error format = error(view(), {.format = "q4_0x"});
   EXPECT_EQ(format.code, ErrorCode::usage);
   EXPECT_NE(format.message.find("did you mean 'q4_0'"), std::string::npos) << format.message;
   EXPECT_EQ(error(view(), {.format = "ternary", .granularity = "rows"}).code, ErrorCode::usage);
@@ -131,7 +157,9 @@ TEST_F(Facade, WrongInputsAreClearErrors) {
   const Error shape = error({x.data(), {2, 96}}, {.format = "tq2_0"});
   EXPECT_EQ(shape.code, ErrorCode::shape);
   EXPECT_NE(shape.message.find("[2, 96]"), std::string::npos) << shape.message;
-  EXPECT_NE(shape.message.find("q4_0, q8_0, mlx_affine4 (group size 32)"), std::string::npos)
+  EXPECT_NE(shape.message.find(
+                "q4_0, q4_1, q5_0, q5_1, q8_0, mxfp4_ggml, mxfp4, mlx_affine2 (group size 32)"),
+            std::string::npos)
       << shape.message;
   EXPECT_EQ(error({}, {.format = "q4_0"}).code, ErrorCode::dtype);
 

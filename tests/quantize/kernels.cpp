@@ -104,7 +104,8 @@ Tensor dequantize(const Backend &backend, const Arrays &arrays, sy_quantize_para
 
 sy_quantize_params params_of(std::uint32_t format, std::uint32_t group_size,
                              std::uint32_t granularity, std::uint32_t nonfinite) {
-  return {sizeof(sy_quantize_params), format, group_size, granularity, SY_SCALE_DEFAULT, nonfinite};
+  return {sizeof(sy_quantize_params), format, group_size, granularity, SY_SCALE_DEFAULT, nonfinite,
+          SY_ROUNDING_NEAREST,        0,      0};
 }
 
 std::string bytes_of(const TensorView &t) {

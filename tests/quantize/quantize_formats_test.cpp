@@ -34,7 +34,12 @@ TEST(Formats, UnknownNamesSuggestTheNearest) {
 
 sy_quantize_params params(sy_quant_format format, std::uint32_t group = 0,
                           std::uint32_t granularity = 0) {
-  return {sizeof(sy_quantize_params), static_cast<std::uint32_t>(format), group, granularity, 0, 0};
+  sy_quantize_params p{};
+  p.struct_size = sizeof p;
+  p.format = static_cast<std::uint32_t>(format);
+  p.group_size = group;
+  p.granularity = granularity;
+  return p;
 }
 
 TEST(Layout, ShapesOfEveryFamily) {
@@ -59,6 +64,16 @@ TEST(Layout, ShapesOfEveryFamily) {
             "i8[2, 3, 512] f32[6]");
   EXPECT_EQ(text(params(SY_QUANT_TERNARY, 256, SY_GRANULARITY_GROUP), dtypes::f32),
             "i8[2, 3, 512] f32[6, 2]");
+  EXPECT_EQ(text(params(SY_QUANT_Q6_K), dtypes::f32), "u8[2, 3, 420]");
+  EXPECT_EQ(text(params(SY_QUANT_TQ1_0), dtypes::f32), "u8[2, 3, 108]");
+  EXPECT_EQ(text(params(SY_QUANT_MXFP4), dtypes::f16), "u32[2, 3, 64] u8[2, 3, 16]");
+  EXPECT_EQ(text(params(SY_QUANT_MLX_AFFINE5, 64), dtypes::f16),
+            "u32[2, 3, 80] f16[2, 3, 8] f16[2, 3, 8]");
+  EXPECT_EQ(text(params(SY_QUANT_TERN2, 64), dtypes::f32),
+            "u32[2, 3, 32] f32[2, 3, 8] f32[2, 3, 8]");
+  EXPECT_EQ(text(params(SY_QUANT_I2_S), dtypes::f32), "u8[800]");
+  EXPECT_EQ(text(params(SY_QUANT_INT8, 0, SY_GRANULARITY_CHANNEL), dtypes::f32),
+            "i8[2, 3, 512] f32[2]");
 }
 
 TEST(Layout, EmptyTensorsHaveEmptyArrays) {
@@ -96,6 +111,7 @@ struct Call {
   std::vector<std::uint32_t> codes = std::vector<std::uint32_t>(4 * 8);
   std::vector<float> scales = std::vector<float>(4), biases = std::vector<float>(4);
   sy_quantize_params p = params(SY_QUANT_MLX_AFFINE4, 64);
+  std::uint32_t struct_size = sizeof p;
   sy_tensor in{}, out[3]{};
   CallFrame frame{SY_QUANTIZE_INPUTS, SY_QUANTIZE_OUTPUTS};
 
@@ -109,6 +125,8 @@ struct Call {
   /// "" if valid.
   std::string check() {
     frame.params(p);
+    p.struct_size = struct_size;
+    frame.call().params_size = struct_size;
     frame.input(0, TensorView(in));
     for (std::size_t i = 0; i < 3; ++i) frame.output(i, TensorView(out[i]));
     const Status ok = quantize_spec().validate(frame.call());
@@ -125,6 +143,15 @@ TEST(Validate, AcceptsWhatIsRight) {
   reversed.in.strides[0] = -64;
   reversed.in.byte_offset = 3 * 64 * sizeof(float);
   EXPECT_EQ(reversed.check(), "");
+}
+
+TEST(Validate, CallersOfTheFirstHeaderHaveShorterParams) {
+  Call old;
+  old.struct_size = 24;
+  old.p.rounding = 99;  // beyond what the caller's struct has
+  EXPECT_EQ(old.check(), "");
+  old.struct_size = 20;
+  EXPECT_NE(old.check().find("struct_size"), std::string::npos);
 }
 
 TEST(Validate, RefusesWhatIsWrong) {
@@ -151,6 +178,8 @@ TEST(Validate, RefusesWhatIsWrong) {
   refused([](Call &c) { c.p = params(SY_QUANT_Q4_0); }, "must be u8");
   refused([](Call &c) { c.p.format = 77; }, "77");
   refused([](Call &c) { c.p.nonfinite = 2; }, "non-finite");
+  refused([](Call &c) { c.p.rounding = SY_ROUNDING_STOCHASTIC; }, "rounding stochastic");
+  refused([](Call &c) { c.p.reserved = 1; }, "reserved");
 }
 
 TEST(Validate, DequantizeRefusesOverlappingOutput) {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // switchyard quantize IN OUT --format F: one array, or every weight matrix of a model.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "arrays.hpp"
 #include "cancel.hpp"
 #include "compare.hpp"
 #include "model_file.hpp"
+#include "ops/quantize_formats.hpp"
 #include "session.hpp"
 #include "text.hpp"
 
@@ -117,7 +119,8 @@ Outcome quantize_file(const Arguments &a, const Common &common) {
   return 0;
 }
 
-Outcome run(const Arguments &a, const Common &common) {
+Outcome run(Arguments a, const Common &common) {
+  a.options.seed = common.seed.value_or(0);
   if (auto ok = check_common(common); !ok) return tl::unexpected(ok.error());
   if (auto ok = check_quantize_options(a.options); !ok) return tl::unexpected(ok.error());
   if (auto ok = check_output(a.out, {".npz", ".safetensors"}); !ok)
@@ -137,17 +140,19 @@ void add_quantize(Program &program) {
       ->required();
   app->add_option("OUT", a->out, ".npz or .safetensors")->required();
   QuantizeOptions &o = a->options;
-  app->add_option("--format", o.format, "mlx_affine4, mlx_affine8, q4_0, q8_0, tq2_0, ternary")
+  app->add_option("--format", o.format, fmt::format("{}", fmt::join(quant_format_names(), ", ")))
       ->required()
       ->type_name("F");
   app->add_option("--group-size", o.group_size, "Values per scale; default: the format's")
       ->type_name("G")
       ->check(CLI::Range(1, 65536));
-  app->add_option("--granularity", o.granularity, "tensor (default), row or group")
+  app->add_option("--granularity", o.granularity, "tensor (default), row, group or channel")
       ->type_name("WHAT");
-  app->add_option("--scale", o.scale, "absmax or absmean; default: the format's")
+  app->add_option("--scale", o.scale, "absmax, absmean, floor or rceil; default: the format's")
       ->type_name("RULE");
   app->add_option("--nonfinite", o.nonfinite, "error (default) or saturate")->type_name("WHAT");
+  app->add_option("--rounding", o.rounding, "nearest (default) or stochastic (int8; --seed S)")
+      ->type_name("HOW");
 }
 
 }  // namespace switchyard::cli

@@ -60,7 +60,7 @@ Outcome run(const Arguments &a, const Common &common) {
   bool right = true;
   for (Job &job : config->jobs) {
     if (!common.dtype.empty()) job.dtype = common.dtype;
-    if (common.seed) job.kmeans.seed = *common.seed;
+    if (common.seed) job.kmeans.seed = job.quantize.seed = *common.seed;
     auto report = run_job(*engine, rivals, job);
     if (!report) return tl::unexpected(report.error());
     right = right && report->right();

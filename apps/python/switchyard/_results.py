@@ -47,10 +47,10 @@ class Quantized:
         shape: of the original array, a tuple.
         dtype: of the original array: "f32", "f16" or "bf16".
         group_size: values that share a scale; 0 where the format fixes it or has none.
-        granularity: "tensor", "row" or "group" ("ternary" and "int8").
+        granularity: "tensor", "row", "group" or "channel" ("ternary", "tern2" and "int8").
         blocks: uint8 [..., K / block * bytes] for block formats, else None.
         codes: the codes of the other formats, else None. Ternary and int8: int8 of `shape`; MLX
-            affine: uint32 [..., K * bits / 32].
+            formats and tern2: uint32 [..., K * bits / 32].
         scales, biases: or None where the format has none.
         info: who answered (RunInfo), or None for an object made by hand.
     """

@@ -56,6 +56,8 @@ void read_quantize(const View &view, Job &job) {
   o.granularity = view.text("granularity");
   o.scale = view.text("scale");
   o.nonfinite = view.text("nonfinite");
+  o.rounding = view.text("rounding");
+  o.seed = static_cast<std::uint64_t>(view.integer("seed"));
 }
 
 /// A start is a rule's name or a file; a mistyped rule must not become a missing file.

@@ -2,6 +2,7 @@
 #include "config/run_schema.hpp"
 
 #include <array>
+#include <limits>
 
 #include "config/engine_schema.hpp"
 #include "ops/quantize_formats.hpp"
@@ -12,7 +13,8 @@ namespace {
 constexpr std::int64_t kMany = std::numeric_limits<std::int64_t>::max();
 constexpr std::string_view kOps[] = {"quantize", "dequantize", "kmeans", "attention"};
 constexpr std::string_view kCasts[] = {"f32", "f16", "bf16"};
-constexpr std::string_view kGranularities[] = {"tensor", "row", "group"};
+constexpr std::string_view kGranularities[] = {"tensor", "row", "group", "channel"};
+constexpr std::string_view kRoundings[] = {"nearest", "stochastic"};
 constexpr std::string_view kScales[] = {"default", "absmax", "absmean", "floor", "rceil"};
 constexpr std::string_view kNonfinite[] = {"error", "saturate"};
 constexpr std::string_view kCausal[] = {"false", "true", "none", "top_left", "bottom_right"};
@@ -112,7 +114,7 @@ const auto kQuantizeFields = job_fields(
         Field{.name = "granularity",
               .type = Type::choice,
               .fallback = "tensor",
-              .doc = "what shares a scale (`ternary`, `int8`)",
+              .doc = "what shares a scale (`ternary`, `tern2`, `int8`)",
               .choices = kGranularities},
         Field{.name = "scale",
               .type = Type::choice,
@@ -124,6 +126,17 @@ const auto kQuantizeFields = job_fields(
               .fallback = "error",
               .doc = "what NaN and infinities do",
               .choices = kNonfinite},
+        Field{.name = "rounding",
+              .type = Type::choice,
+              .fallback = "nearest",
+              .doc = "of codes; `stochastic` is for `int8`",
+              .choices = kRoundings},
+        Field{.name = "seed",
+              .type = Type::integer,
+              .fallback = "0",
+              .doc = "of stochastic rounding",
+              .low = 0,
+              .high = std::numeric_limits<std::int64_t>::max()},
         Field{.name = "tensors",
               .type = Type::section,
               .doc =

@@ -8,16 +8,48 @@ namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace quant {
 
-/// The value of magnitude `amax` (as bits) that comes first among kN. Zeros count as positive.
-template <int kN, class T>
-HWY_INLINE float signed_largest(const T *x, uint32_t amax) {
-  uint32_t largest = 0, negative = 0;
-  for (int i = 0; i < kN; i += kLanes) {
-    const VF v = load_f32(x + i);
-    largest |= mask_bits(hn::Eq(magnitude_bits(v), hn::Set(DU(), amax))) << i;
-    negative |= mask_bits(hn::Lt(v, hn::Zero(DF()))) << i;
+/// Bits of the first value of the largest magnitude among 32; at least kInfBits without the sign if
+/// any is not finite. Zeros count as positive.
+template <class T>
+HWY_INLINE uint32_t signed_largest_bits(const T *x) {
+  const DU du;
+  // The sign goes below the magnitude: of equal magnitudes a negative value has the largest key.
+  VU keys = hn::Zero(du);
+  for (int i = 0; i < 32; i += kLanes)
+    keys = hn::Max(keys, hn::RotateRight<31>(hn::BitCast(du, load_f32(x + i))));
+  const uint32_t key = hn::GetLane(hn::MaxOfLanes(du, keys));
+  const uint32_t bits = key >> 1 | key << 31;
+  if (HWY_LIKELY((bits >> 31) == 0)) return bits;
+  auto positive = hn::MaskFromVec(hn::Zero(du));
+  for (int i = 0; i < 32; i += kLanes)
+    positive = hn::Or(positive, hn::Eq(hn::BitCast(du, load_f32(x + i)), hn::Set(du, key >> 1)));
+  if (HWY_LIKELY(hn::AllFalse(du, positive))) return key == 1 ? 0 : bits;
+  for (int i = 0; i < 32; ++i) {  // both signs: the first counts
+    const uint32_t value = bits_of(load_scalar(x + i));
+    if ((value & 0x7FFFFFFFu) == key >> 1) return key == 1 ? 0 : value;
   }
-  return float_of(amax | negative >> __builtin_ctz(largest) << 31);
+  return bits;
+}
+
+/// Least and greatest of all lanes.
+struct Extremes {
+  float min, max;
+};
+HWY_INLINE Extremes extremes_of(VF least, VF most) {
+#if HWY_TARGET <= HWY_AVX3
+  // Both reductions side by side, in narrow registers.
+  const hn::Full256<float> d256;
+  const hn::Full128<float> d128;
+  const auto low = hn::Min(hn::LowerHalf(d256, least), hn::UpperHalf(d256, least));
+  const auto high = hn::Max(hn::LowerHalf(d256, most), hn::UpperHalf(d256, most));
+  const auto a = hn::Neg(hn::Min(hn::LowerHalf(d128, low), hn::UpperHalf(d128, low)));
+  const auto b = hn::Max(hn::LowerHalf(d128, high), hn::UpperHalf(d128, high));
+  auto both = hn::Max(hn::InterleaveLower(d128, a, b), hn::InterleaveUpper(d128, a, b));
+  both = hn::Max(both, hn::Shuffle1032(both));
+  return {-hn::GetLane(both), hn::ExtractLane(both, 1)};
+#else
+  return {hn::GetLane(hn::MinOfLanes(DF(), least)), hn::GetLane(hn::MaxOfLanes(DF(), most))};
+#endif
 }
 
 /// Codes below 16 of values j and j + 16, as bytes in lanes.
@@ -36,9 +68,9 @@ struct SignedCodec {
   HWY_INLINE static Encoded encode(const T *x, uint8_t *out) {
     const DF df;
     constexpr float kHalf = (kTop + 1) / 2;
-    const uint32_t amax = largest_magnitude_bits<kBlock>(x);
-    if (amax >= kInfBits) return Encoded::nonfinite;
-    const float d = signed_largest<kBlock>(x, amax) * (-1.0f / kHalf);  // exact, like a division
+    const uint32_t largest = signed_largest_bits(x);
+    if ((largest & 0x7FFFFFFFu) >= kInfBits) return Encoded::nonfinite;
+    const float d = float_of(largest) * (-1.0f / kHalf);  // exact, like a division
     const VF id = hn::Set(df, inverse(d));
     const VF offset = hn::Set(df, kHalf + 0.5f), top = hn::Set(df, float{kTop});
     uint32_t fifth = 0;
@@ -93,10 +125,11 @@ struct OffsetCodec {
     }
     if (HWY_UNLIKELY(!hn::AllFalse(du, hn::Gt(magnitude, hn::Set(du, kInfBits - 1)))))
       return Encoded::nonfinite;
-    float min = hn::GetLane(hn::MinOfLanes(df, least));
+    const Extremes e = extremes_of(least, most);
+    float min = e.min;
     if (HWY_UNLIKELY(min == 0.0f)) min = first_zero(x, kBlock);
     // Of zeros of both signs either may come out as the greatest: the range is +0 all the same.
-    const float range = hn::GetLane(hn::MaxOfLanes(df, most)) - min;
+    const float range = e.max - min;
     const float d = float_of(bits_of(range) & 0x7FFFFFFFu) / float{kTop};
     const VF id = hn::Set(df, inverse(d)), offset = hn::Set(df, min);
     const VF half = hn::Set(df, 0.5f), top = hn::Set(df, float{kTop});

@@ -173,9 +173,9 @@ int32_t quantize_int8(const KernelDef &, const Context &ctx, const sy_call &call
                       knows_rounding && params.rounding == SY_ROUNDING_STOCHASTIC,
                       knows_rounding ? params.seed : 0};
   const int64_t total = rows.values();
-  const int64_t parts = call.outputs[SY_QUANTIZE_OUT_SCALES]->shape[0];
   FirstError first;
   if (total == 0) {
+    const int64_t parts = call.outputs[SY_QUANTIZE_OUT_SCALES]->shape[0];
     for (int64_t s = 0; s < parts; ++s) scales[s] = 0.0f;
     return SY_OK;
   }
@@ -202,10 +202,15 @@ int32_t quantize_int8(const KernelDef &, const Context &ctx, const sy_call &call
         for_units(ctx, call, total / unit, unit * static_cast<int64_t>(sizeof(T)), 1, 0, 1, piece);
   } else {
     const double share = static_cast<double>(unit) / static_cast<double>(total);
-    for (int64_t s = 0; s * unit < total && finished && first.key == ~uint64_t{0}; ++s)
+    for (int64_t s = 0; s * unit < total && finished && first.key == ~uint64_t{0}; ++s) {
       finished = int8_part<T>(ctx, call, rows,
                               {s, s * unit, (s + 1) * unit, static_cast<double>(s) * share, share},
                               rule, scales, codes, &first);
+      // Parts of a few megabytes are done between two polls of their own.
+      if (unit < total && call.progress != nullptr &&
+          call.progress(call.progress_arg, static_cast<double>(s + 1) * share) != 0)
+        finished = false;
+    }
   }
   if (!finished) return cancelled(error);
   return first.status(error, "");

@@ -229,15 +229,15 @@ inline void search_q6(const float *x, int lane, FoundQ6 *found) {
       sum_x = hn::Add(sum_x, hn::Mul(hn::Load(df, wxs + l * kLanes), q));
       sum_q = hn::Add(sum_q, hn::Mul(hn::Mul(hn::Load(df, ws + l * kLanes), q), q));
     }
-    const auto any = hn::Gt(sum_q, zero);
-    const VF s = hn::IfThenElseZero(any, hn::Div(sum_x, sum_q));
+    const VF s = hn::Div(sum_x, sum_q);
     if (trial == 0) {
-      scale = s;
-      best = hn::Mul(s, sum_x);
+      scale = hn::IfThenElseZero(hn::Ne(sum_q, zero), s);
+      best = hn::Mul(scale, sum_x);
       step = inverse;
       continue;
     }
-    const auto better = hn::And(any, hn::Gt(hn::Mul(sum_x, sum_x), hn::Mul(best, sum_q)));
+    const auto better =
+        hn::And(hn::Gt(sum_q, zero), hn::Gt(hn::Mul(sum_x, sum_x), hn::Mul(best, sum_q)));
     scale = hn::IfThenElse(better, s, scale);
     best = hn::IfThenElse(better, hn::Mul(s, sum_x), best);
     step = hn::IfThenElse(better, inverse, step);
@@ -258,8 +258,11 @@ struct Q6_K {
     FoundQ6 found;
     for (int lane = 0; lane < 16; lane += kLanes) search_q6(x + 16 * lane, lane, &found);
     float largest = 0.0f;
-    for (int j = 0; j < 16; ++j)
-      if (__builtin_fabsf(found.scale[j]) > __builtin_fabsf(largest)) largest = found.scale[j];
+    for (int j = 0; j < 16; ++j) {
+      const float magnitude = __builtin_fabsf(found.scale[j]);
+      if (bits_of(magnitude) >= kInfBits) return Encoded::overflow;
+      if (magnitude > __builtin_fabsf(largest)) largest = found.scale[j];
+    }
     if (__builtin_fabsf(largest) < kLeast) {
       memset(out, 0, kBytes);
       return Encoded::ok;

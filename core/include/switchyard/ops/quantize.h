@@ -40,11 +40,12 @@
  *        TQ1_0, TQ2_0 and Q2_0 with SY_SCALE_ABSMEAN: d = m and t = ternary code + 1
  *        of the block as a Ternary group; then as above.
  * Q4_K, Q6_K  blocks of 256 with searched scales: docs/formats.md.
- * MXFP4  an exponent e for 32 values (FLOOR: floor(log2(amax)) + 125, where amax within
- *        a few ulp below a power of two counts as that power, see docs/formats.md, 0 for
- *        zeros and at least; RCEIL: 127 + log2 of the least power of two not below
- *        amax / 6, which MXFP4 rounds to x's dtype, and 127 where that is 0); q: E2M1 code of x / 2^(e - 127), ties to the
- *        smaller magnitude, at most 6, never -0.  y = E2M1(q) * 2^(e - 127); e = 255: NaN
+ * MXFP4  an exponent e for 32 values. FLOOR: max(0, floor(log2(amax)) + 125), where amax
+ *        within a few ulp below a power of two counts as that power (docs/formats.md),
+ *        0 for zeros. RCEIL: 127 + log2 of the least power of two not below amax / 6,
+ *        which MXFP4 rounds to x's dtype first, and 127 where that is 0. q: E2M1 code of
+ *        x / 2^(e - 127), ties to the smaller magnitude, at most 6, never -0.
+ *        y = E2M1(q) * 2^(e - 127); e = 255: NaN.
  *        MXFP4_GGML: e, then 16 bytes q[j] | q[j + 16] << 4; FLOOR by default.
  *        MXFP4: codes in order, low bits first; e in scales; RCEIL by default.
  * Affine n = 2^bits - 1; s = max((max - min) / n, 1e-7). |min| > |max|: edge = min,
@@ -86,18 +87,18 @@ extern "C" {
 typedef enum sy_quant_format {
   SY_QUANT_NONE = 0,
   /* ggml blocks: one output, u8 [..., K / block * bytes] */
-  SY_QUANT_Q4_0 = 1, /* 32 -> 18 bytes */
-  SY_QUANT_Q4_1 = 2, /* 32 -> 20 */
-  SY_QUANT_Q5_0 = 3, /* 32 -> 22 */
-  SY_QUANT_Q5_1 = 4, /* 32 -> 24 */
-  SY_QUANT_Q8_0 = 5, /* 32 -> 34 bytes */
-  SY_QUANT_Q4_K = 6, /* 256 -> 144 */
-  SY_QUANT_Q6_K = 7, /* 256 -> 210 */
-  SY_QUANT_TQ1_0 = 8, /* 256 -> 54 */
-  SY_QUANT_TQ2_0 = 9, /* 256 -> 66 bytes */
-  SY_QUANT_Q2_0 = 10, /* 64 -> 18 */
+  SY_QUANT_Q4_0 = 1,        /* 32 -> 18 bytes */
+  SY_QUANT_Q4_1 = 2,        /* 32 -> 20 */
+  SY_QUANT_Q5_0 = 3,        /* 32 -> 22 */
+  SY_QUANT_Q5_1 = 4,        /* 32 -> 24 */
+  SY_QUANT_Q8_0 = 5,        /* 32 -> 34 bytes */
+  SY_QUANT_Q4_K = 6,        /* 256 -> 144 */
+  SY_QUANT_Q6_K = 7,        /* 256 -> 210 */
+  SY_QUANT_TQ1_0 = 8,       /* 256 -> 54 */
+  SY_QUANT_TQ2_0 = 9,       /* 256 -> 66 bytes */
+  SY_QUANT_Q2_0 = 10,       /* 64 -> 18 */
   SY_QUANT_MXFP4_GGML = 11, /* 32 -> 17 */
-  SY_QUANT_MXFP4 = 12, /* not blocks: u32 [..., K / 8], scales u8 [..., K / 32] */
+  SY_QUANT_MXFP4 = 12,      /* not blocks: u32 [..., K / 8], scales u8 [..., K / 32] */
   /* MLX affine: u32 [..., K * bits / 32], scales and biases [..., K / group] in x's dtype */
   SY_QUANT_MLX_AFFINE2 = 32,
   SY_QUANT_MLX_AFFINE3 = 33,
@@ -107,7 +108,7 @@ typedef enum sy_quant_format {
   SY_QUANT_MLX_AFFINE8 = 38,
   /* BitNet b1.58 */
   SY_QUANT_TERNARY =
-      64, /* int8 {-1,0,1} of x's shape; scales f32 [1], [rows] or [rows, K / group] */
+      64,              /* int8 {-1,0,1} of x's shape; scales f32 [1], [rows] or [rows, K / group] */
   SY_QUANT_TERN2 = 65, /* u32 [..., K / 16], scales and biases [..., K / group] in x's dtype */
   SY_QUANT_I2_S = 66,  /* u8 [n / 4 + 32]; K a multiple of 128 */
   /* int8 of x's shape; scales f32 [1], [rows] or [shape[0]] */
