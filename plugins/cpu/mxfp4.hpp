@@ -13,7 +13,7 @@ namespace switchyard::cpu {
 struct Log2Slack {
   uint8_t of[256];
 };
-constexpr Log2Slack make_log2_slack() {
+consteval Log2Slack make_log2_slack() {
   constexpr uint8_t kCounts[] = {0, 0, 1, 2, 5, 11, 22, 44};
   Log2Slack slack{};
   for (int biased = 1; biased < 255; ++biased) {

@@ -35,7 +35,7 @@ def test_kmeans_files(program, engine, rng, tmp_path, order, byte_order):
     assert (report["n_iter"], report["converged"]) == (fit.n_iter, fit.converged)
 
 
-@pytest.mark.parametrize("format", ["q4_0", "q8_0", "tq2_0", "mlx_affine4", "ternary"])
+@pytest.mark.parametrize("format", ["q4_0", "q8_0", "q4_k", "tq1_0", "mxfp4", "mlx_affine3", "ternary", "i2_s", "int8"])
 def test_quantized_files(program, engine, rng, tmp_path, format):
     x = rng.standard_normal((6, 512)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)

@@ -36,7 +36,7 @@ def test_ternary_granularities(engine, rng, granularity, group, shape):
 
 
 @pytest.mark.parametrize(
-    ("format", "block", "size"), [("q4_0", 32, 18), ("q8_0", 32, 34), ("TQ2_0", 256, 66)]
+    ("format", "block", "size"), [("q4_0", 32, 18), ("q8_0", 32, 34), ("TQ2_0", 256, 66), ("Q6_K", 256, 210), ("mxfp4_ggml", 32, 17)]
 )
 def test_block_formats(engine, rng, format, block, size):
     x = rng.standard_normal((3, 2 * block), np.float32)
@@ -225,3 +225,25 @@ def test_empty_arrays(engine):
     q = engine.quantize(np.zeros((0, 64), np.float32), "q4_0")
     assert q.blocks.shape == (0, 36)
     assert engine.dequantize(q).shape == (0, 64)
+
+
+def test_options_of_the_newer_formats(engine, rng):
+    x = rng.standard_normal((4, 256), np.float32)
+    q = engine.quantize(x, "mxfp4")
+    assert q.codes.dtype == np.uint32 and q.scales.dtype == np.uint8 and q.biases is None
+    assert (engine.quantize(x, "mxfp4", scale="floor").scales != q.scales).any()
+    assert engine.quantize(x, "i2_s").blocks.shape == (4 * 256 // 4 + 32,)
+    t = engine.quantize(x, "tern2", granularity="row")
+    np.testing.assert_array_equal(t.biases, -t.scales)
+    mean = engine.quantize(x, "tq2_0", scale="absmean").blocks
+    assert (mean != engine.quantize(x, "tq2_0").blocks).any()
+    one = engine.quantize(x, "int8", granularity="row", rounding="stochastic", seed=1)
+    two = engine.quantize(x, "int8", granularity="row", rounding="stochastic", seed=2)
+    again = engine.quantize(x, "int8", granularity="row", rounding="stochastic", seed=1)
+    assert (one.codes != two.codes).any()
+    np.testing.assert_array_equal(one.codes, again.codes)
+    assert np.abs(engine.dequantize(one) - x).max() <= one.scales.max()
+    x[2, 3] = np.nan
+    assert engine.quantize(x, "q4_1", nonfinite="saturate").blocks.shape == (4, 160)
+    with pytest.raises(sy.InputError):
+        engine.quantize(x, "q4_1", rounding="stochastic")
