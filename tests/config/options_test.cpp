@@ -24,9 +24,9 @@ std::string text_of(const Options &o) {
     out += " prefer " + p.backend + ">=" + std::to_string(p.min_size);
   for (const auto &p : o.plugin_paths) out += " path " + p;
   out += " cache " + (o.cache_dir ? "'" + *o.cache_dir + "'" : std::string("xdg"));
-  out += " isa '" + o.isa + "' share " + std::to_string(o.exploration_share) + " margin " +
-         std::to_string(o.margin) + " gate " + std::to_string(o.gate_timeout_ms) + " log " +
-         o.log_level;
+  out += " isa '" + o.isa + "' share " + std::to_string(o.exploration_share) + " shadow " +
+         std::to_string(o.shadow_share) + " margin " + std::to_string(o.margin) + " gate " +
+         std::to_string(o.gate_timeout_ms) + " log " + o.log_level;
   return out;
 }
 

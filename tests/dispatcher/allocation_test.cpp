@@ -133,6 +133,7 @@ Options options() {
   o.cache_dir = "";
   o.threads = 1;
   o.exploration_share = 0;  // what is decided is not looked at again, which would take locks
+  o.shadow_share = 0;       // a sampled check allocates; it is no part of other calls
   return o;
 }
 

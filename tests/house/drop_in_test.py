@@ -65,6 +65,50 @@ def tour(prefix, work, environment):
     return run("bash", "-euo", "pipefail", "-c", "\n".join(kept), cwd=SOURCE, env=names)
 
 
+def scaffold(prefix, work, environment, switchyard):
+    """plugin new, build, plugin check, drop in, be chosen; a scaffold for each operation."""
+    made = switchyard("plugin", "new", "mine", "--op", "dequantize")
+    check(len(made["files"]) == 4, "plugin new writes four files")
+    check("exists" in switchyard("plugin", "new", "mine", "--op", "dequantize",
+                                 status=1)["error"]["message"], "and overwrites none")
+    check("no plugin name" in switchyard("plugin", "new", "Bad-Name", "--op", "attention",
+                                         status=2)["error"]["message"], "names are checked")
+    check("unknown operation" in switchyard("plugin", "new", "other", "--op", "sort",
+                                            status=2)["error"]["message"], "so are operations")
+    for op in ("quantize", "kmeans.step", "kmeans.assign", "attention"):
+        switchyard("plugin", "new", "new_" + op.replace(".", "_"), "--op", op)
+    names = ["mine"] + sorted(p.name for p in work.glob("new_*"))
+    run("cmake", "-B", work / "mine/out", "-S", work / "mine", f"-DCMAKE_PREFIX_PATH={prefix}",
+        env=environment)
+    run("cmake", "--build", work / "mine/out", env=environment)
+    report = switchyard("plugin", "check", "mine/out/switchyard_mine.so")
+    check(report["passed"], "the scaffold passes plugin check: "
+          f"{sum(c['state'] == 'pass' for c in report['checks'])} checks")
+    shutil.copy(work / "mine/out/switchyard_mine.so", work / "plugins")
+    # Beside plain loops alone it must win: it is twenty times faster.
+    plain = work / "plain"
+    for path in ("bin/switchyard", "bin/switchyard-worker"):
+        (plain / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(prefix / path, plain / path)
+    reference = next(prefix.rglob("switchyard_reference.so"))
+    (plain / "lib/switchyard/plugins").mkdir(parents=True)
+    shutil.copy(reference, plain / "lib/switchyard/plugins")
+    names_env = environment | {"SWITCHYARD_PLUGIN_PATH": str(work / "plugins")}
+    why = json.loads(run(plain / "bin/switchyard", "explain", "dequantize",
+                         "n=1048576,format=q8_0", "--measure", "--json", env=names_env))
+    ours = [c for c in why["candidates"] if c["kernel"].endswith("@mine")]
+    check(len(ours) == 1 and ours[0]["verified"] in ("gate", "cached") and ours[0]["median_ns"] > 0,
+          "dropped in, it is verified and measured")
+    check(why["chosen"].endswith("@mine"), f"and chosen: {why['rule']}")
+    for name in names[1:]:
+        source = work / name
+        run("cmake", "-B", source / "out", "-S", source, f"-DCMAKE_PREFIX_PATH={prefix}",
+            env=environment)
+        run("cmake", "--build", source / "out", env=environment)
+        report = switchyard("plugin", "check", f"{name}/out/switchyard_{name}.so")
+        check(report["passed"], f"so does {name}")
+
+
 def main(root):
     prefix, work = root / "prefix", root / "work"
     work.mkdir()
@@ -124,6 +168,8 @@ def main(root):
     error = switchyard("quantize", "x.npy", "q.npz", "--format", "ternary", "--backend",
                        "sorted1d", status=4)["error"]
     check("sorted1d" in error["message"], f"pinned where it cannot: {error['message']}")
+
+    scaffold(prefix, work, environment, switchyard)
 
     host = work / "host"
     shutil.copytree(SOURCE / "examples/host", host)

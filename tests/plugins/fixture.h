@@ -8,6 +8,7 @@
  *   FIXTURE_LABEL(i, n, label, k) the label that is stored for row i
  *   FIXTURE_AFTER_RUN(call)       statement after the outputs are written
  *   FIXTURE_PROBE                 what probe does and returns
+ *   FIXTURE_POLLS                 0: progress is never called
  */
 #ifndef SWITCHYARD_TESTS_PLUGINS_FIXTURE_H
 #define SWITCHYARD_TESTS_PLUGINS_FIXTURE_H
@@ -24,6 +25,10 @@
 #endif
 #ifndef FIXTURE_AFTER_RUN
 #define FIXTURE_AFTER_RUN(call) (void)(call)
+#endif
+
+#ifndef FIXTURE_POLLS
+#define FIXTURE_POLLS 1
 #endif
 
 static inline int32_t fixture_fail(sy_error *error, int32_t code, const char *message) {
@@ -88,6 +93,9 @@ static inline int32_t fixture_run(const sy_kernel *self, sy_instance *instance, 
       if (partials != NULL) partials[i / SY_KMEANS_INERTIA_BLOCK] = lanes[0];
       for (int l = 0; l < 8; ++l) lanes[l] = 0;
     }
+    if (FIXTURE_POLLS && call->progress != NULL && i % (1 + 1000000 / (d * k)) == 0 &&
+        call->progress(call->progress_arg, (double)i / (double)n) != 0)
+      return fixture_fail(error, SY_E_CANCELLED, "cancelled");
   }
   FIXTURE_AFTER_RUN(call);
   return SY_OK;

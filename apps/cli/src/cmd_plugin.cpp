@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "machine_report.hpp"
+#include "plugin_author.hpp"
 #include "session.hpp"
 #include "text.hpp"
 
@@ -23,6 +24,9 @@ Outcome list(const Common &common) {
                p.instances.empty() ? "-" : fmt::format("{}", fmt::join(p.instances, ", ")),
                fmt::format("{}", p.kernels.size()), p.path});
     if (p.status != "loaded") refused += fmt::format("{}: {}: {}\n", p.path, p.status, p.reason);
+    for (const auto &[kernel, why] : p.quarantined)
+      refused += fmt::format("{}: quarantined: {} ('switchyard plugin check {}' re-admits it)\n",
+                             kernel, why, p.path);
     if (common.verbose > 0)
       for (const std::string &kernel : p.kernels) refused += fmt::format("  {}\n", kernel);
   }
@@ -37,6 +41,8 @@ void add_plugin(Program &program) {
   group->require_subcommand(1);
   add_command(program, group, "list", "Every plugin found, its backends and its state",
               [&program] { return list(program.common); });
+  add_plugin_check(program, group);
+  add_plugin_new(program, group);
 }
 
 }  // namespace switchyard::cli

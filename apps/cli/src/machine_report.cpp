@@ -139,6 +139,8 @@ Json plugins_json(const Engine &engine) {
     entry["instances"] = p.instances;
     entry["devices"] = p.devices;
     entry["kernels"] = p.kernels;
+    entry["quarantined"] = Json::object();
+    for (const auto &[kernel, why] : p.quarantined) entry["quarantined"][kernel] = why;
     list.push_back(std::move(entry));
   }
   return list;

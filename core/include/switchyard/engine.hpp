@@ -53,6 +53,7 @@ struct Options {
   double exploration_ms = 200;             ///< the same at the start, before the share allows it
   double margin = 0.05;                    ///< a challenger must be faster by this share
   std::string lock_file;                   ///< decisions that Policy::frozen follows
+  double shadow_share = 0.005;             ///< of run time spent on checking kernels at work
   std::uint32_t gate_timeout_ms = 200;     ///< how long a first call waits for verification
   std::string log_level = "warning";       ///< debug | info | warning | error | off
   /// Preset and environment are in already (set by the configuration loaders); otherwise the engine
@@ -194,10 +195,13 @@ struct Metrics {
   std::map<std::string, BackendMetrics> backends;                      ///< by instance
   std::map<std::string, std::map<std::string, BackendMetrics>> by_op;  ///< op -> instance
   std::vector<std::pair<std::string, std::uint64_t>> fallback_reasons;
-  double exploration_ms = 0;     ///< what trying other candidates cost beyond the best known
-  double exploration_share = 0;  ///< the same as a share of the time in kernels
-  double dispatch_ns = 0;        ///< mean cost of a decided call, 0 if never sampled
-  std::string limits;            ///< where the machine's limits come from, or why there are none
+  double exploration_ms = 0;        ///< what trying other candidates cost beyond the best known
+  double exploration_share = 0;     ///< the same as a share of the time in kernels
+  std::uint64_t shadow_checks = 0;  ///< parts of calls recomputed by the reference
+  double shadow_ms = 0;             ///< what that took
+  std::uint64_t quarantined = 0;    ///< kernels found wrong that way
+  double dispatch_ns = 0;           ///< mean cost of a decided call, 0 if never sampled
+  std::string limits;               ///< where the machine's limits come from, or why there are none
 
   SY_API std::string json() const;
 };
@@ -246,6 +250,7 @@ struct PluginInfo {
   std::vector<std::string> instances;
   std::vector<std::string> devices;
   std::vector<std::string> kernels;
+  std::map<std::string, std::string> quarantined;  ///< kernels found wrong at work, and why
 };
 
 class Engine;
@@ -271,6 +276,7 @@ class SY_API Bound {
   struct Impl;
   static std::int32_t undecided_run(Impl *, sy_error *) noexcept;
   static std::int32_t decided_run(Impl *, sy_error *) noexcept;
+  static std::int32_t sampled_run(Impl *, sy_error *) noexcept;
   std::int32_t (*invoke_)(Impl *, sy_error *) = nullptr;
   std::unique_ptr<Impl> impl_;
 };
@@ -294,7 +300,8 @@ class SY_API Engine {
   Result<AttentionResult> attention(TensorView q, TensorView k, TensorView v,
                                     const AttentionOptions &options = {});
 
-  /// Any operation with caller-owned outputs. On a decided key: no lock, no allocation.
+  /// Any operation with caller-owned outputs. On a decided key: no lock, no allocation, but for
+  /// the few calls that Options::shadow_share samples for a check.
   /// `info` is filled (and allocates) only when given.
   std::int32_t run(std::string_view op, sy_call &call, sy_error *error = nullptr,
                    RunInfo *info = nullptr) noexcept;
@@ -327,6 +334,7 @@ class SY_API Engine {
 
  private:
   explicit Engine(std::unique_ptr<Impl> impl) noexcept;
+  static Result<Engine> assemble(Options options);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -46,13 +46,15 @@ const std::array kEngineFields = {
           .fallback = "reproducible",
           .doc = "`reproducible` never changes an operation's numerics class while tuning",
           .choices = kNumerics},
-    Field{.name = "isolation",
-          .type = Type::choice,
-          .fallback = "first_use",
-          .doc =
-              "when plugins are tried in a process of their own before they see data; `always` is "
-              "reserved and refused",
-          .choices = kIsolations},
+    Field{
+        .name = "isolation",
+        .type = Type::choice,
+        .fallback = "first_use",
+        .doc =
+            "`off`: plugins run here at once; `first_use`: unseen files and kernels are tried in a "
+            "process of their own first; `always`: all but the reference stays there, each call "
+            "goes through shared memory",
+        .choices = kIsolations},
     Field{.name = "threads",
           .type = Type::integer,
           .fallback = "0",
@@ -105,6 +107,13 @@ const std::array kEngineFields = {
           .type = Type::number,
           .fallback = "0.05",
           .doc = "a challenger must be faster by this share to replace the choice",
+          .least = 0,
+          .most = 1},
+    Field{.name = "shadow_share",
+          .type = Type::number,
+          .fallback = "0.005",
+          .doc = "share of the run time spent on recomputing parts of calls with the reference, so "
+                 "that a kernel that turns wrong is found; 0 = never",
           .least = 0,
           .most = 1},
     Field{
@@ -166,6 +175,7 @@ void apply_engine(const View &view, const std::string &directory, Options &o) {
   if (view.has("exploration_share")) o.exploration_share = view.number("exploration_share");
   if (view.has("exploration_ms")) o.exploration_ms = view.number("exploration_ms");
   if (view.has("lock_file")) o.lock_file = absolute_path(view.text("lock_file"), directory);
+  if (view.has("shadow_share")) o.shadow_share = view.number("shadow_share");
   if (view.has("margin")) o.margin = view.number("margin");
   if (view.has("gate_timeout_ms"))
     o.gate_timeout_ms = static_cast<std::uint32_t>(view.integer("gate_timeout_ms"));

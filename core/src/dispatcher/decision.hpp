@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "dispatcher/shadow.hpp"
 #include "measure/model.hpp"
 #include "measure/samples.hpp"
 #include "op/key.hpp"
@@ -84,6 +85,7 @@ struct Decision {
   std::atomic<double> chosen_ns{0};  ///< the chosen kernel's time by what decided
   std::atomic<double> usual_ns{0};   ///< the same on the caller's calls since then; 0 = not yet
   RecentTimes recent;                ///< of `chosen`
+  ShadowBudget shadow;
 
   std::mutex mutex;
   Choice *incumbent = nullptr;   ///< who answered first, or holds the place in a trial

@@ -80,6 +80,8 @@ std::unique_ptr<Decision> Dispatcher::make_decision(OpIndex op, const sy_call &c
     sy_error reason = make_abi_error();
     if (!pin.empty() && !matches_backend(*candidate, pin)) {
       choice->refusal = fmt::format("the call is pinned to {}", pin);
+    } else if (std::string gone = lost(*candidate); !gone.empty()) {
+      choice->refusal = std::move(gone);
     } else if (!candidate->supports(call, &reason)) {
       choice->refusal = from_abi(reason, SY_E_UNSUPPORTED, "").message;
     } else {
@@ -159,9 +161,7 @@ std::int32_t Dispatcher::route(OpIndex op, sy_call &call, KernelStates *states, 
     }
     return explore(known, call, states, error, answer);
   } catch (const std::bad_alloc &) {
-    to_abi(
-        Error{ErrorCode::out_of_memory, "out of memory while choosing a kernel", {}, 0, 0, -1, {}},
-        error);
+    to_abi(Error{ErrorCode::out_of_memory, "out of memory", {}, 0, 0, -1, {}}, error);
     return SY_E_OUT_OF_MEMORY;
   } catch (const std::exception &e) {
     to_abi(Error{ErrorCode::internal, e.what(), {}, 0, 0, -1, {}}, error);
@@ -171,7 +171,7 @@ std::int32_t Dispatcher::route(OpIndex op, sy_call &call, KernelStates *states, 
 
 std::int32_t Dispatcher::execute(const KnownCall &known, Choice &choice, sy_call &call,
                                  KernelStates *states, sy_error *error, Answer *answer,
-                                 std::uint64_t *ns) noexcept {
+                                 std::uint64_t *ns) {
   Decision &d = *known.decision;
   const Candidate &candidate = *choice.candidate;
   const std::uint64_t workspace =
@@ -194,11 +194,18 @@ std::int32_t Dispatcher::execute(const KnownCall &known, Choice &choice, sy_call
     stats.bytes.fetch_add(static_cast<std::uint64_t>(known.work.bytes), std::memory_order_relaxed);
     stats.flops.fetch_add(static_cast<std::uint64_t>(known.work.flops), std::memory_order_relaxed);
     fill(answer, candidate, choice.verdict->word(), took);
+    // A timed call stands for those between two of them.
+    if (timed && !candidate.reference &&
+        d.shadow.earn(options_.shadow_share,
+                      took * (d.timing_mask.load(std::memory_order_relaxed) + 1)))
+      return check_sampled(d.op, d, choice, call, error, answer);
   } else if (!callers_fault(status)) {
     candidate.stats.fallbacks.fetch_add(1, std::memory_order_relaxed);
+    const std::string why =
+        from_abi(error != nullptr ? *error : make_abi_error(), status, "").message;
+    if (status == SY_E_DEVICE_LOST) lose(candidate, why);
     const std::lock_guard lock(d.mutex);
-    selector_.exclude(d, choice,
-                      from_abi(error != nullptr ? *error : make_abi_error(), status, "").message);
+    selector_.exclude(d, choice, why);
   }
   return status;
 }
@@ -250,12 +257,23 @@ Status Dispatcher::run(std::string_view op, sy_call &call, States *states, Answe
 }
 
 void Dispatcher::parallel_for(std::uint64_t n, const std::function<void(std::uint64_t)> &fn) {
+  // The pool's threads must not be left by an exception; the caller gets it.
+  struct Loop {
+    const std::function<void(std::uint64_t)> &fn;
+    std::atomic<bool> out_of_memory{false};
+  } loop{fn};
   ThreadPool::process().run(
       n,
       [](void *arg, std::uint64_t i) {
-        (*static_cast<const std::function<void(std::uint64_t)> *>(arg))(i);
+        auto &l = *static_cast<Loop *>(arg);
+        try {
+          l.fn(i);
+        } catch (const std::bad_alloc &) {
+          l.out_of_memory.store(true, std::memory_order_relaxed);
+        }
       },
-      const_cast<std::function<void(std::uint64_t)> *>(&fn), threads_);
+      &loop, threads_);
+  if (loop.out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
 }
 
 }  // namespace switchyard

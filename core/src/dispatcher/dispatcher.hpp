@@ -37,6 +37,16 @@ class Dispatcher final : public Runner {
   Selector &selector() noexcept { return selector_; }
   TimingStore &timings() noexcept { return timings_; }
 
+  /// Checks a part of a call that `choice` has just finished. SY_OK: right, or redone by the
+  /// reference after the kernel was quarantined; SY_E_VERIFICATION where no other backend may
+  /// answer. Allocates; for sampled calls only.
+  std::int32_t check_sampled(OpIndex op, Decision &d, Choice &choice, const sy_call &done,
+                             sy_error *error, Answer *answer) noexcept;
+  /// Kernels quarantined at work by this dispatcher.
+  std::uint64_t quarantined() const noexcept {
+    return quarantined_.load(std::memory_order_relaxed);
+  }
+
   /// Calls answered by another backend than the chosen one, by reason.
   std::map<std::string, std::uint64_t> fallback_reasons() const;
   /// Mean time of a decided call outside its kernel, over the sampled ones; 0 = none sampled.
@@ -50,7 +60,7 @@ class Dispatcher final : public Runner {
   /// Validates and finds the decision, or remembers both from an equal call. Not SY_OK = invalid.
   std::int32_t look_up(OpIndex op, sy_call &call, KnownCall &known, sy_error *error);
   std::int32_t execute(const KnownCall &known, Choice &choice, sy_call &call, KernelStates *states,
-                       sy_error *error, Answer *answer, std::uint64_t *ns) noexcept;
+                       sy_error *error, Answer *answer, std::uint64_t *ns);
   std::int32_t explore(const KnownCall &known, sy_call &call, KernelStates *states, sy_error *error,
                        Answer *answer);
   Choice *pick(Decision &d, const sy_call &call, std::string &reason);
@@ -60,6 +70,12 @@ class Dispatcher final : public Runner {
   void observe(Decision &d, std::uint64_t ns, std::uint64_t calls) noexcept;
   std::int32_t answer_by_reference(Decision &d, sy_call &call, sy_error *error, Answer *answer,
                                    const std::string &reason);
+  /// No decision uses the kernel any more, here and in later processes.
+  void quarantine(const Candidate &candidate, const std::string &reason);
+  /// The candidate's device or worker is gone: none of its kernels is called again.
+  void lose(const Candidate &candidate, const std::string &reason);
+  /// Why the candidate's instance was lost, "" = it was not.
+  std::string lost(const Candidate &candidate) const;
   void count_fallback(const std::string &reason);
 
   const Options &options_;
@@ -73,7 +89,9 @@ class Dispatcher final : public Runner {
   DecisionTable table_;
   mutable std::mutex fallback_mutex_;
   std::map<std::string, std::uint64_t> fallback_reasons_;
-  std::atomic<std::uint64_t> overhead_ns_{0}, overhead_count_{0};
+  mutable std::mutex lost_mutex_;
+  std::map<const sy_instance *, std::string> lost_;
+  std::atomic<std::uint64_t> overhead_ns_{0}, overhead_count_{0}, quarantined_{0};
 };
 
 /// Prepared states of one series of calls, one per kernel that took part.

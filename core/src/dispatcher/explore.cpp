@@ -91,7 +91,7 @@ std::int32_t Dispatcher::explore(const KnownCall &known, sy_call &call, KernelSt
       const bool is_winner = bench && !was_settled && selector_.settled(d) &&
                              choice == d.chosen.load(std::memory_order_acquire);
       if (last || is_winner) {
-        if (answer != nullptr) answer->fallback_reason = fallback;
+        if (answer != nullptr && !fallback.empty()) answer->fallback_reason = fallback;
         return SY_OK;
       }
       continue;

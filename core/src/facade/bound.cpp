@@ -5,8 +5,15 @@
 #include "base/status_codes.hpp"
 #include "facade/engine_impl.hpp"
 #include "host/float_state.hpp"
+#include "host/host.hpp"
 
 namespace switchyard {
+
+namespace {
+
+constexpr std::uint32_t kSampleEvery = 256;  // one run in so many is timed and may be checked
+
+}  // namespace
 
 struct Bound::Impl {
   Impl(std::uint32_t n_inputs, std::uint32_t n_outputs) : frame(n_inputs, n_outputs) {}
@@ -14,7 +21,8 @@ struct Bound::Impl {
   Dispatcher *dispatcher = nullptr;
   OpIndex op = 0;
   Decision *decision = nullptr;
-  const Choice *current = nullptr;  ///< whose workspace is in place
+  Choice *current = nullptr;  ///< whose workspace is in place
+  std::uint32_t until_sample = kSampleEvery;
   const sy_kernel *kernel = nullptr;
   sy_instance *instance = nullptr;
   std::vector<std::byte> params;
@@ -24,7 +32,7 @@ struct Bound::Impl {
 
   /// Takes over the decision's choice; false when there is none yet or no memory for its workspace.
   bool adopt() {
-    const Choice *chosen = decision->chosen.load(std::memory_order_acquire);
+    Choice *chosen = decision->chosen.load(std::memory_order_acquire);
     if (chosen == nullptr) return false;
     const std::uint64_t bytes = chosen->candidate->workspace_size(frame.call());
     if (bytes > (workspace.present() ? workspace.bytes() : 0)) {
@@ -61,8 +69,27 @@ std::int32_t Bound::decided_run(Impl *b, sy_error *error) noexcept {
   if (b->kernel->workspace_size != nullptr &&
       b->kernel->workspace_size(b->kernel, b->instance, &call) > call.workspace_size && !b->adopt())
     return SY_E_OUT_OF_MEMORY;
+  if (--b->until_sample == 0) return sampled_run(b, error);
   const FloatStateGuard guard;
   return b->kernel->run(b->kernel, b->instance, &call, error);
+}
+
+std::int32_t Bound::sampled_run(Impl *b, sy_error *error) noexcept {
+  b->until_sample = kSampleEvery;
+  std::uint64_t took = 0;
+  {
+    const FloatStateGuard guard;
+    const std::uint64_t start = now_ns();
+    if (const auto status = b->kernel->run(b->kernel, b->instance, &b->frame.call(), error);
+        status != SY_OK)
+      return status;
+    took = now_ns() - start;
+  }
+  const double share = b->dispatcher->options().shadow_share;
+  if (b->current->candidate->reference || !b->decision->shadow.earn(share, took * kSampleEvery))
+    return SY_OK;
+  return b->dispatcher->check_sampled(b->op, *b->decision, *b->current, b->frame.call(), error,
+                                      nullptr);
 }
 
 std::int32_t Bound::undecided_run(Impl *b, sy_error *error) noexcept {

@@ -6,6 +6,7 @@
 #include "attention/attention.hpp"
 #include "base/status_codes.hpp"
 #include "facade/engine_impl.hpp"
+#include "host/float_state.hpp"
 #include "host/host.hpp"
 #include "host/log.hpp"
 #include "kmeans/fit.hpp"
@@ -13,6 +14,22 @@
 #include "quantize/quantize.hpp"
 
 namespace switchyard {
+
+namespace {
+
+/// Nothing that runs out of memory throws at the caller, and the host's rounding mode changes no
+/// bit of what is computed outside kernels.
+template <class F>
+auto guarded(F &&f) -> decltype(f()) {
+  const FloatStateGuard state;
+  try {
+    return f();
+  } catch (const std::bad_alloc &) {
+    return fail(ErrorCode::out_of_memory, "out of memory");  // short enough to need none
+  }
+}
+
+}  // namespace
 
 std::string_view version() noexcept { return SWITCHYARD_VERSION; }
 
@@ -28,6 +45,10 @@ Engine &Engine::operator=(Engine &&) noexcept = default;
 Engine::~Engine() = default;
 
 Result<Engine> Engine::create(Options options) {
+  return guarded([&]() -> Result<Engine> { return assemble(std::move(options)); });
+}
+
+Result<Engine> Engine::assemble(Options options) {
   auto resolved = resolve_options(std::move(options));
   if (!resolved) return tl::unexpected(resolved.error());
   auto impl = std::make_unique<Impl>();
@@ -61,32 +82,33 @@ Result<Engine> Engine::create(Options options) {
 }
 
 Result<Quantized> Engine::quantize(TensorView x, const QuantizeOptions &options) {
-  auto result = switchyard::quantize(*impl_->dispatcher, x, options);
+  auto result = guarded([&] { return switchyard::quantize(*impl_->dispatcher, x, options); });
   if (result) result->info.requested_backend = impl_->requested(SY_OP_QUANTIZE);
   return result;
 }
 
 Result<Tensor> Engine::dequantize(const Quantized &q, TensorView out, RunInfo *info) {
-  auto result = switchyard::dequantize(*impl_->dispatcher, q, out, info);
+  auto result = guarded([&] { return switchyard::dequantize(*impl_->dispatcher, q, out, info); });
   if (result && info != nullptr) info->requested_backend = impl_->requested(SY_OP_DEQUANTIZE);
   return result;
 }
 
 Result<KMeansResult> Engine::kmeans(TensorView x, const KMeansOptions &options) {
-  auto result = kmeans::fit(*impl_->dispatcher, x, options);
+  auto result = guarded([&] { return kmeans::fit(*impl_->dispatcher, x, options); });
   if (result) result->info.requested_backend = impl_->requested(SY_OP_KMEANS_STEP);
   return result;
 }
 
 Result<Tensor> Engine::kmeans_assign(TensorView x, TensorView centroids, RunInfo *info) {
-  auto result = kmeans::assign(*impl_->dispatcher, x, centroids, info);
+  auto result = guarded([&] { return kmeans::assign(*impl_->dispatcher, x, centroids, info); });
   if (result && info != nullptr) info->requested_backend = impl_->requested(SY_OP_KMEANS_ASSIGN);
   return result;
 }
 
 Result<AttentionResult> Engine::attention(TensorView q, TensorView k, TensorView v,
                                           const AttentionOptions &options) {
-  auto result = switchyard::attention(*impl_->dispatcher, q, k, v, options);
+  auto result =
+      guarded([&] { return switchyard::attention(*impl_->dispatcher, q, k, v, options); });
   if (result) result->info.requested_backend = impl_->requested(SY_OP_ATTENTION);
   return result;
 }
@@ -113,7 +135,12 @@ std::int32_t Engine::run(std::string_view op, sy_call &call, sy_error *error,
   return status;
 }
 
-std::vector<PluginInfo> Engine::plugins() const { return impl_->registry->plugins(); }
+std::vector<PluginInfo> Engine::plugins() const {
+  std::vector<PluginInfo> out = impl_->registry->plugins();
+  for (PluginInfo &p : out)
+    if (!p.content_hash.empty()) p.quarantined = impl_->store->quarantined(p.content_hash);
+  return out;
+}
 std::vector<std::string> Engine::search_log() const { return impl_->registry->search_log(); }
 const Options &Engine::options() const noexcept { return impl_->options; }
 int Engine::threads() const noexcept { return static_cast<int>(impl_->threads); }

@@ -173,9 +173,12 @@ Metrics Engine::metrics() const {
     }
   for (const auto &[reason, count] : impl_->dispatcher->fallback_reasons())
     out.fallback_reasons.emplace_back(reason, count);
+  out.quarantined = impl_->dispatcher->quarantined();
   out.dispatch_ns = impl_->dispatcher->overhead_ns();
   for (const Decision *d : impl_->dispatcher->decisions()) {
     const std::lock_guard lock(const_cast<Decision *>(d)->mutex);
+    out.shadow_checks += d->shadow.checks();
+    out.shadow_ms += static_cast<double>(d->shadow.spent_ns()) / 1e6;
     out.exploration_ms += d->extra_ns / 1e6;
   }
   const Budget &budget = impl_->dispatcher->selector().budget();
@@ -195,6 +198,7 @@ std::string Metrics::json() const {
     doc["fallback_reasons"].push_back({{"reason", reason}, {"count", count}});
   doc["exploration_ms"] = exploration_ms;
   doc["exploration_share"] = exploration_share;
+  doc["shadow"] = {{"checks", shadow_checks}, {"ms", shadow_ms}, {"quarantined", quarantined}};
   doc["dispatch_ns"] = dispatch_ns;
   doc["limits"] = limits;
   doc["machine"] = machine().fingerprint;

@@ -29,6 +29,7 @@ void overlay(Options &target, const Options &given) {
   take(&Options::exploration_ms);
   take(&Options::lock_file);
   take(&Options::margin);
+  take(&Options::shadow_share);
   take(&Options::gate_timeout_ms);
   take(&Options::log_level);
   if (!given.preferences.empty()) target.preferences = given.preferences;
@@ -39,9 +40,6 @@ Status check(const Options &o) {
     return fail(
         ErrorCode::usage,
         "the policy 'frozen' with strict needs a lock_file; switchyard tune --lock writes one");
-  if (o.isolation == Isolation::always)
-    return fail(ErrorCode::unsupported,
-                "isolation 'always' is not offered by this version; use first-use");
   if (o.threads < 0)
     return fail(ErrorCode::usage,
                 fmt::format("threads is {}; it must be 0 (automatic) or more", o.threads));
@@ -53,6 +51,9 @@ Status check(const Options &o) {
   if (!(o.exploration_share >= 0 && o.exploration_share <= 1))
     return fail(ErrorCode::usage,
                 fmt::format("exploration_share is {}; it must be in [0, 1]", o.exploration_share));
+  if (!(o.shadow_share >= 0 && o.shadow_share <= 1))
+    return fail(ErrorCode::usage,
+                fmt::format("shadow_share is {}; it must be in [0, 1]", o.shadow_share));
   static constexpr std::array<std::string_view, 4> isas{"avx2", "avx512", "avx512_bf16", "amx"};
   if (!o.isa.empty() && std::find(isas.begin(), isas.end(), o.isa) == isas.end())
     return fail(ErrorCode::usage,

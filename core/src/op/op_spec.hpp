@@ -62,6 +62,13 @@ class OpSpec {
                                              const ReferenceRunner &reference) const = 0;
 
   virtual Work work(const sy_call &call) const noexcept = 0;
+
+  /// Recomputes a part of a finished call that the random bits `pick` choose - rows, blocks,
+  /// queries; ends more often than their share - and compares. "" = right, else what is wrong; an
+  /// error: the part could not be recomputed. The whole call where an operation knows no smaller
+  /// part. The inputs must still hold what the call read. [any-thread]
+  virtual Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
+                                         const ReferenceRunner &reference) const;
 };
 
 /// All operations, in the fixed order of op.cpp; an index there is an OpIndex.

@@ -268,6 +268,11 @@ class Attention final : public OpSpec {
     return attention_op::compare(problem, got, want, reference);
   }
 
+  Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
+                                 const ReferenceRunner &reference) const override {
+    return attention_op::spot_check(*this, done, pick, reference);
+  }
+
   Work work(const sy_call &call) const noexcept override {
     const View a = view(call);
     double pairs = 0;

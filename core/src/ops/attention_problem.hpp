@@ -43,5 +43,8 @@ std::vector<Shape> conformance_shapes();
 std::vector<Shape> gate_shapes(const Shape &like);
 std::optional<std::string> compare(const Problem &problem, const sy_call &got, const sy_call &want,
                                    const ReferenceRunner &reference);
+/// One query of one head.
+Result<std::string> spot_check(const OpSpec &op, const sy_call &done, std::uint64_t pick,
+                               const ReferenceRunner &reference);
 
 }  // namespace switchyard::attention_op

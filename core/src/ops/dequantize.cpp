@@ -90,6 +90,11 @@ class DequantizeSpec final : public OpSpec {
                             want.outputs[SY_DEQUANTIZE_OUT_Y]);
   }
 
+  Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
+                                 const ReferenceRunner &reference) const override {
+    return spot_check_dequantize(*this, done, pick, reference);
+  }
+
   Work work(const sy_call &call) const noexcept override {
     const sy_tensor *y = call.outputs[SY_DEQUANTIZE_OUT_Y];
     Work work;

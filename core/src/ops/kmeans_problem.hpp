@@ -41,6 +41,9 @@ std::optional<std::string> differ(std::string_view name, const sy_tensor *got,
 
 /// Bit by bit.
 std::optional<std::string> compare(Primitive op, const sy_call &got, const sy_call &want);
+/// Some rows, or a block of the inertia; of kmeans.step also what follows from the labels.
+Result<std::string> spot_check(Primitive primitive, const OpSpec &op, const sy_call &done,
+                               std::uint64_t pick, const ReferenceRunner &reference);
 Work work(Primitive op, const sy_call &call) noexcept;
 
 }  // namespace switchyard::kmeans

@@ -33,6 +33,10 @@ class KMeansStep final : public OpSpec {
                                      const ReferenceRunner &) const override {
     return kmeans::compare(Primitive::step, got, want);
   }
+  Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
+                                 const ReferenceRunner &reference) const override {
+    return kmeans::spot_check(Primitive::step, *this, done, pick, reference);
+  }
   Work work(const sy_call &call) const noexcept override {
     return kmeans::work(Primitive::step, call);
   }

@@ -89,6 +89,11 @@ class QuantizeSpec final : public OpSpec {
     return std::nullopt;
   }
 
+  Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
+                                 const ReferenceRunner &reference) const override {
+    return spot_check_quantize(*this, done, pick, reference);
+  }
+
   Work work(const sy_call &call) const noexcept override {
     const sy_tensor *x = call.inputs[SY_QUANTIZE_IN_X];
     Work work;

@@ -65,6 +65,12 @@ struct QuantArrays {
 Result<QuantArrays> make_quant_arrays(const QuantProblem &problem, const QuantLayout &layout,
                                       std::uint64_t seed);
 
+/// OpSpec::spot_check of the two operations: up to about 4,096 values of one row.
+Result<std::string> spot_check_quantize(const OpSpec &op, const sy_call &done, std::uint64_t pick,
+                                        const ReferenceRunner &reference);
+Result<std::string> spot_check_dequantize(const OpSpec &op, const sy_call &done, std::uint64_t pick,
+                                          const ReferenceRunner &reference);
+
 /// Shapes over formats, dtypes, data and layouts, for conformance tests.
 std::vector<Shape> quant_conformance_shapes(bool dequantize);
 /// Small shapes of the same class as `like`.

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "registry/registry.hpp"
 
+#include <dirent.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 
 #include "host/host.hpp"
@@ -30,11 +33,17 @@ std::map<std::string, std::string> host_settings(const Options &options, std::ui
 /// Shared objects of a directory, by name.
 std::vector<std::string> shared_objects(const std::string &directory, std::string &note) {
   std::vector<std::string> out;
-  std::error_code error;
-  for (const auto &entry : fs::directory_iterator(directory, error))
-    if (entry.path().extension() == ".so") out.push_back(entry.path().string());
+  // Not std::filesystem's iterator, which ends the process where memory is out.
+  const std::unique_ptr<DIR, int (*)(DIR *)> open(opendir(directory.c_str()), closedir);
+  if (open == nullptr) {
+    note = std::strerror(errno);
+    return out;
+  }
+  while (const dirent *entry = readdir(open.get()))
+    if (const std::string_view name = entry->d_name; name.size() > 3 && name.ends_with(".so"))
+      out.push_back((fs::path(directory) / name).string());
   std::sort(out.begin(), out.end());
-  note = error ? error.message() : fmt::format("{} plugin files", out.size());
+  note = fmt::format("{} plugin files", out.size());
   return out;
 }
 
@@ -108,6 +117,33 @@ void Registry::scan(const Place &place, const Options &options, VerdictStore &ve
   }
 }
 
+Status Registry::add_remote(const PluginFile &file, remote::RemotePlugin plugin, PluginInfo &info) {
+  info.version = plugin.version;
+  info.build_id = plugin.build_id;
+  if (!plugin.unavailable.empty()) {
+    info.status = "unavailable";
+    return fail(ErrorCode::backend, plugin.unavailable);
+  }
+  const MappedPlugin described{file, nullptr};
+  add_candidates(described, plugin.instances, false, info);
+  return {};
+}
+
+void Registry::add_candidates(const MappedPlugin &plugin,
+                              const std::vector<DeviceInstance> &instances, bool reference,
+                              PluginInfo &info) {
+  for (const DeviceInstance &i : instances) {
+    info.instances.push_back(i.name);
+    info.devices.push_back(i.device);
+  }
+  for (auto &c : make_candidates(plugin, instances)) {
+    c->reference = reference;
+    info.kernels.push_back(c->name);
+    all_.push_back(std::move(c));
+  }
+  info.status = "loaded";
+}
+
 Status Registry::load_file(const std::string &path, bool builtin, const Options &options,
                            VerdictStore &verdicts, const sy_host *host, PluginInfo &info) {
   const auto file = check_plugin_file(path);
@@ -120,6 +156,13 @@ Status Registry::load_file(const std::string &path, bool builtin, const Options 
           ErrorCode::backend,
           fmt::format("a plugin with the id '{}' was found before, at {}", info.id, other.path));
   if (const auto ok = admit(*file, options, verdicts); !ok) return ok;
+  if (options.isolation == Isolation::always) {
+    auto remote = remote::open_remote(*file, options.isa);
+    if (!remote) return tl::unexpected(remote.error());
+    // The reference answers when a worker is lost: it stays here.
+    if (!builtin || (remote->flags & SY_PLUGIN_REFERENCE) == 0)
+      return add_remote(*file, std::move(*remote), info);
+  }
   const auto plugin = map_plugin(*file);
   if (!plugin) return tl::unexpected(plugin.error());
   info.version = plugin->api->version != nullptr ? plugin->api->version : "";
@@ -135,16 +178,7 @@ Status Registry::load_file(const std::string &path, bool builtin, const Options 
     reference_path_ = file->path;
     reference_hash_ = file->hash;
   }
-  for (const DeviceInstance &i : *instances) {
-    info.instances.push_back(i.name);
-    info.devices.push_back(i.device);
-  }
-  for (auto &c : make_candidates(*plugin, *instances)) {
-    c->reference = reference;
-    info.kernels.push_back(c->name);
-    all_.push_back(std::move(c));
-  }
-  info.status = "loaded";
+  add_candidates(*plugin, *instances, reference, info);
   return {};
 }
 

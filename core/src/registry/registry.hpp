@@ -8,6 +8,7 @@
 #include "registry/candidates.hpp"
 #include "store/verdicts.hpp"
 #include "verify/gate.hpp"
+#include "worker/remote.hpp"
 
 namespace switchyard {
 
@@ -35,6 +36,9 @@ class Registry {
             const sy_host *host);
   Status load_file(const std::string &path, bool builtin, const Options &options,
                    VerdictStore &verdicts, const sy_host *host, PluginInfo &info);
+  Status add_remote(const PluginFile &file, remote::RemotePlugin plugin, PluginInfo &info);
+  void add_candidates(const MappedPlugin &plugin, const std::vector<DeviceInstance> &instances,
+                      bool reference, PluginInfo &info);
 
   std::vector<std::unique_ptr<Candidate>> all_;
   std::vector<std::vector<const Candidate *>> by_op_;

@@ -31,4 +31,24 @@ void VerdictStore::put(const std::string &hash, const std::string &key,
   mine.merge(entries_of(documents_.merge(hash, {{key, verdict}})));
 }
 
+std::map<std::string, std::string> VerdictStore::quarantined(const std::string &hash) {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, std::string> out;
+  const std::string prefix = quarantine_key("");
+  for (const auto &[key, reason] : entries(hash))
+    if (key.compare(0, prefix.size(), prefix) == 0 && !reason.empty())
+      out[key.substr(prefix.size())] = reason;
+  return out;
+}
+
+void VerdictStore::readmit(const std::string &hash) {
+  const std::lock_guard lock(mutex_);
+  Entries &mine = entries(hash);
+  nlohmann::json gone = nlohmann::json::object();
+  for (const auto &[key, reason] : mine)
+    if (key == kProbe || !reason.empty()) gone[key] = nullptr;
+  for (const auto &[key, value] : gone.items()) mine.erase(key);
+  documents_.merge(hash, gone);
+}
+
 }  // namespace switchyard

@@ -21,9 +21,14 @@ class VerdictStore {
   std::optional<std::string> find(const std::string &hash, const std::string &key);
   /// Remembers, and merges into the document.
   void put(const std::string &hash, const std::string &key, const std::string &verdict);
+  /// Kernels of the file that were found wrong at work, with the reasons.
+  std::map<std::string, std::string> quarantined(const std::string &hash);
+  /// Forgets a file's probe and quarantines, here and on disk: it is tried anew.
+  void readmit(const std::string &hash);
   const std::string &directory() const noexcept { return documents_.directory(); }
 
   static constexpr const char *kProbe = "probe";
+  static std::string quarantine_key(const std::string &kernel) { return "quarantine " + kernel; }
 
  private:
   using Entries = std::map<std::string, std::string>;

@@ -53,7 +53,11 @@ std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *c
     auto &cell = cells_[c->hash + key];
     if (!cell) {
       cell = std::make_unique<VerdictCell>();
-      if (const auto known = store_.find(c->hash, key)) {
+      if (const auto why = store_.find(c->hash, VerdictStore::quarantine_key(c->name));
+          why && !why->empty()) {
+        cell->reason = "quarantined: " + *why;
+        cell->state.store(Verdict::failed, std::memory_order_release);
+      } else if (const auto known = store_.find(c->hash, key)) {
         cell->reason = *known;
         cell->state.store(known->empty() ? Verdict::cached : Verdict::failed,
                           std::memory_order_release);
@@ -76,6 +80,22 @@ std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *c
     changed_.notify_all();
   }
   return out;
+}
+
+void VerdictBook::quarantine(const Candidate &candidate, const std::string &reason) {
+  store_.put(candidate.hash, VerdictStore::quarantine_key(candidate.name), reason);
+  log(SY_LOG_WARNING, fmt::format("{} is quarantined: {}", candidate.name, reason));
+  {
+    std::lock_guard lock(mutex_);
+    const std::string prefix = candidate.hash + candidate.name + " ";
+    for (auto it = cells_.lower_bound(prefix);
+         it != cells_.end() && it->first.compare(0, prefix.size(), prefix) == 0; ++it) {
+      if (it->second->get() == Verdict::failed) continue;  // its reason may be being read
+      it->second->reason = "quarantined: " + reason;
+      it->second->state.store(Verdict::failed, std::memory_order_release);
+    }
+  }
+  changed_.notify_all();
 }
 
 bool VerdictBook::wait(const VerdictCell &cell, std::uint32_t timeout_ms) {
@@ -104,6 +124,7 @@ void VerdictBook::settle(const Request &request, std::size_t i, const std::strin
   if (!failure.empty()) log(SY_LOG_WARNING, fmt::format("{} is not used: {}", c.name, failure));
   {
     std::lock_guard lock(mutex_);
+    if (request.cells[i]->get() == Verdict::failed) return;  // quarantined meanwhile
     request.cells[i]->reason = failure;
     request.cells[i]->state.store(failure.empty() ? Verdict::gate : Verdict::failed,
                                   std::memory_order_release);

@@ -43,6 +43,8 @@ class VerdictBook {
   /// first candidate's plugin first. Cells live as long as the book. [any-thread]
   std::vector<const VerdictCell *> cells(std::span<const Candidate *const> candidates,
                                          const Shape &shape);
+  /// The kernel was found wrong: no class of calls trusts it any more, in later processes neither.
+  void quarantine(const Candidate &candidate, const std::string &reason);
   /// Waits until the cell is decided; false at the timeout.
   bool wait(const VerdictCell &cell, std::uint32_t timeout_ms);
 

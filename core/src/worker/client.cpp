@@ -83,28 +83,31 @@ Environment &environment() {
 
 void copy_environment_for_workers() { (void)environment(); }
 
-Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms) {
+Result<pid_t> spawn_worker(const std::vector<std::string> &arguments,
+                           const std::vector<std::pair<int, int>> &descriptors) {
   const auto program = find_worker();
   if (!program)
     return fail(ErrorCode::backend,
                 "the program switchyard-worker is missing, so plugins that were never seen before "
                 "cannot be tried safely");
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0)
-    return fail(ErrorCode::backend, fmt::format("no pipe for the worker: {}", strerror(errno)));
-  Fd reading(ends[0]), writing(ends[1]);
-
   std::vector<char *> argv{const_cast<char *>(program->c_str())};
   for (const std::string &a : arguments) argv.push_back(const_cast<char *>(a.c_str()));
   argv.push_back(nullptr);
 
+  // Above all numbers that they get there, so that none is overwritten before it was copied.
+  std::vector<Fd> copies(descriptors.size());
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_init(&actions);
   posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, writing.get(), 1);
-  posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+  for (const auto &[fd, path, flags] :
+       {std::tuple{0, "/dev/null", O_RDONLY}, std::tuple{1, "/dev/null", O_WRONLY},
+        std::tuple{2, "/dev/null", O_WRONLY}})
+    posix_spawn_file_actions_addopen(&actions, fd, path, flags, 0);
+  for (std::size_t i = 0; i < descriptors.size(); ++i) {
+    copies[i].reset(fcntl(descriptors[i].first, F_DUPFD_CLOEXEC, 16));
+    posix_spawn_file_actions_adddup2(&actions, copies[i].get(), descriptors[i].second);
+  }
   sigset_t none, all;
   sigemptyset(&none);
   sigfillset(&all);
@@ -121,25 +124,59 @@ Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uin
   if (error != 0)
     return fail(ErrorCode::backend,
                 fmt::format("{} cannot be started: {}", *program, strerror(error)));
-  writing.reset();
+  return pid;
+}
 
+namespace {
+
+/// How a process ended, in words; "" for status 0.
+std::string end_text(int status) {
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGILL)
+    return "needs an instruction set that this machine lacks (SIGILL)";
+  if (WIFSIGNALED(status)) return fmt::format("crashed (SIG{})", sigabbrev_np(WTERMSIG(status)));
+  if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+    return fmt::format("ended the process with exit status {}", WEXITSTATUS(status));
+  return "";
+}
+
+}  // namespace
+
+std::string end_worker(pid_t pid, int patience_ms) {
+  // Whoever has ended already says how; the group goes in any case.
   const Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  WorkerRun run;
-  const std::uint64_t deadline = now_ns() + std::uint64_t{deadline_ms} * 1'000'000;
-  const bool in_time = collect(reading.get(), pidfd.get(), deadline, run.output);
-  kill(-pid, SIGKILL);  // the group: also what a plugin may have started
+  pollfd ended{pidfd.get(), POLLIN, 0};
+  if (patience_ms > 0) (void)poll(&ended, 1, patience_ms);
+  kill(-pid, SIGKILL);
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
-  if (!in_time)
+  const std::string text = end_text(status);
+  return text.empty() ? "ended the process (exit status 0)" : text;
+}
+
+Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0)
+    return fail(ErrorCode::backend, fmt::format("no pipe for the worker: {}", strerror(errno)));
+  Fd reading(ends[0]), writing(ends[1]);
+  const auto pid = spawn_worker(arguments, {{writing.get(), 1}});
+  if (!pid) return tl::unexpected(pid.error());
+  writing.reset();
+
+  const Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
+  WorkerRun run;
+  const std::uint64_t deadline = now_ns() + std::uint64_t{deadline_ms} * 1'000'000;
+  const bool in_time = collect(reading.get(), pidfd.get(), deadline, run.output);
+  kill(-*pid, SIGKILL);  // the group: also what a plugin may have started
+  int status = 0;
+  while (waitpid(*pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (!in_time) {
     run.failure = fmt::format("hung; it was ended after {} ms", deadline_ms);
-  else if (WIFSIGNALED(status)) {
-    run.illegal_instruction = WTERMSIG(status) == SIGILL;
-    run.failure = run.illegal_instruction
-                      ? "needs an instruction set that this machine lacks (SIGILL)"
-                      : fmt::format("crashed (SIG{})", sigabbrev_np(WTERMSIG(status)));
-  } else if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-    run.failure = fmt::format("ended the process with exit status {}", WEXITSTATUS(status));
+  } else {
+    run.illegal_instruction = WIFSIGNALED(status) && WTERMSIG(status) == SIGILL;
+    run.failure = end_text(status);
+  }
   return run;
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 /// Runs `switchyard-worker`, in which plugin code may crash, hang or exit without harm.
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <switchyard/result.hpp>
@@ -18,6 +20,13 @@ struct WorkerRun {
 /// Workers get the environment as it is at the first call of this. Call it on the host's own thread
 /// before any worker runs.
 void copy_environment_for_workers();
+
+/// Starts the worker in a process group of its own. Pairs of `descriptors`: ours, and the number it
+/// has there. Whoever gets the process id ends it with `end_worker`.
+Result<pid_t> spawn_worker(const std::vector<std::string> &arguments,
+                           const std::vector<std::pair<int, int>> &descriptors);
+/// Waits so long for a worker that may have ended, ends and reaps its group; how it ended in words.
+std::string end_worker(pid_t pid, int patience_ms);
 
 /// Spawns the worker in its own process group with `arguments`, and ends and reaps the whole group
 /// at the deadline. Fails only when there is no worker or it cannot be started. [any-thread]

@@ -77,12 +77,24 @@ Result<GateRequest> decode_gate(const std::string &text) {
   return r;
 }
 
-Result<std::string> probe_in_worker(const ProbeRequest &request) {
+Result<ProbeAnswer> describe_in_worker(const ProbeRequest &request) {
   const auto run = run_worker({"probe", encode(request)}, kProbeDeadlineMs);
   if (!run) return tl::unexpected(run.error());
+  ProbeAnswer answer;
   const auto lines = lines_of(run->output);
-  if (!lines.empty() && lines.back() == kDone) return "";
-  return what_happened(*run);
+  for (const std::string &line : lines) {
+    if (starts(line, kUnavailable)) answer.unavailable = line.substr(kUnavailable.size());
+    if (starts(line, kVersion)) answer.version = line.substr(kVersion.size());
+    if (starts(line, kKernel)) answer.kernels.push_back(line.substr(kKernel.size()));
+  }
+  if (lines.empty() || lines.back() != kDone) answer.failure = what_happened(*run);
+  return answer;
+}
+
+Result<std::string> probe_in_worker(const ProbeRequest &request) {
+  auto answer = describe_in_worker(request);
+  if (!answer) return tl::unexpected(answer.error());
+  return std::move(answer->failure);
 }
 
 Result<std::vector<GateVerdict>> gate_in_worker(GateRequest request) {

@@ -30,14 +30,25 @@ Result<GateRequest> decode_gate(const std::string &text);
 
 /// The last line of an orderly run.
 inline constexpr std::string_view kDone = "done";
-/// "begin NAME", "pass NAME CHECKS", "fail NAME REASON"; for probes "unavailable REASON"; "fault
-/// TEXT" where the kernel begun last touched a guard page, which ended the worker.
+/// "begin NAME", "pass NAME CHECKS", "fail NAME REASON"; for probes "unavailable REASON", or
+/// "version VERSION" and "kernel NAME"; "fault TEXT" where the kernel begun last touched a guard
+/// page, which ended the worker.
 inline constexpr std::string_view kBegin = "begin ", kPass = "pass ", kFail = "fail ",
-                                  kFault = "fault ", kUnavailable = "unavailable ";
+                                  kFault = "fault ", kUnavailable = "unavailable ",
+                                  kVersion = "version ", kKernel = "kernel ";
 
 /// The worker's side: answers on `out_fd`; returns the exit status.
 int worker_probe(const ProbeRequest &request, int out_fd);
 int worker_gate(const GateRequest &request, int out_fd);
+
+/// What a probe found out.
+struct ProbeAnswer {
+  std::string failure;      ///< why the file is quarantined; "" = fine or merely unavailable here
+  std::string unavailable;  ///< the plugin's own reason, or what is wrong with its structs
+  std::string version;
+  std::vector<std::string> kernels;  ///< full names
+};
+Result<ProbeAnswer> describe_in_worker(const ProbeRequest &request);
 
 /// The host's side of a probe. "" = fine or merely unavailable here; else why the file is
 /// quarantined. Fails only when no worker can be had.

@@ -43,8 +43,14 @@ Result<std::vector<std::unique_ptr<Candidate>>> load_candidates(const std::strin
 }  // namespace
 
 int worker_probe(const ProbeRequest &request, int out_fd) {
+  const auto plugin = map_checked(request.plugin);
   const auto candidates = load_candidates(request.plugin, make_host({{"isa", request.isa}}));
-  if (!candidates) say(out_fd, std::string(kUnavailable) + candidates.error().message);
+  if (plugin && plugin->api->version != nullptr)
+    say(out_fd, std::string(kVersion) + plugin->api->version);
+  if (candidates)
+    for (const auto &c : *candidates) say(out_fd, std::string(kKernel) + c->name);
+  else
+    say(out_fd, std::string(kUnavailable) + candidates.error().message);
   say(out_fd, std::string(kDone));
   return 0;
 }
