@@ -47,10 +47,17 @@ std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *c
   for (const Shape &s : shapes) text += s.text() + ";";
 
   std::lock_guard lock(mutex_);
-  std::vector<Request> requests;
+  // Known to nobody before all is complete: memory may run out anywhere on the way.
+  std::list<Request> requests;
+  std::map<std::string, std::unique_ptr<VerdictCell>> fresh;
   for (const Candidate *c : candidates) {
     const std::string key = verdict_key(*c, text, registry_.reference_hash(), threads_);
-    auto &cell = cells_[c->hash + key];
+    const auto existing = cells_.find(c->hash + key);
+    if (existing != cells_.end()) {
+      out.push_back(existing->second.get());
+      continue;
+    }
+    auto &cell = fresh[c->hash + key];
     if (!cell) {
       cell = std::make_unique<VerdictCell>();
       if (const auto why = store_.find(c->hash, VerdictStore::quarantine_key(c->name));
@@ -74,11 +81,10 @@ std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *c
     }
     out.push_back(cell.get());
   }
-  if (!requests.empty()) {
-    for (Request &r : requests) queue_.push_back(std::move(r));
-    if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
-    changed_.notify_all();
-  }
+  if (!requests.empty() && !thread_.joinable()) thread_ = std::thread([this] { serve(); });
+  cells_.merge(fresh);
+  queue_.splice(queue_.end(), requests);
+  changed_.notify_all();
   return out;
 }
 

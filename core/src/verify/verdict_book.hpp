@@ -5,7 +5,7 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <deque>
+#include <list>
 #include <thread>
 
 #include "registry/registry.hpp"
@@ -69,7 +69,7 @@ class VerdictBook {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, std::unique_ptr<VerdictCell>> cells_;
-  std::deque<Request> queue_;
+  std::list<Request> queue_;
   std::thread thread_;
   bool stop_ = false;
 };
