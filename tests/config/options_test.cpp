@@ -116,7 +116,8 @@ TEST(EngineYaml, EveryKeyArrives) {
   EXPECT_EQ(text_of(o),
             "thresholds tolerant always threads 3 pin attention=openblas pin kmeans=avx512 strict "
             "prefer opencl:0>=1000000 prefer avx2>=0 path /conf/plugins path /opt/y cache "
-            "'/conf/cache' isa 'avx512_bf16' share 0.500000 margin 0.000000 gate 5 log off");
+            "'/conf/cache' isa 'avx512_bf16' share 0.500000 shadow 0.005000 margin 0.000000 gate 5 "
+            "log off");
   EXPECT_EQ(engine_of("  pin: reference\n").pin.at("*"), "reference");
   EXPECT_EQ(engine_of("  cache_dir: ''\n").cache_dir, "");
   EXPECT_EQ(engine_of("  cache_dir: null\n").cache_dir, std::nullopt);

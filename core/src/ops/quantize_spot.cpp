@@ -61,13 +61,12 @@ Result<std::string> spot_check_quantize(const OpSpec &op, const sy_call &done, s
   const QuantFormat *format = find_quant_format((*params)->format);
   const sy_tensor &x = *done.inputs[SY_QUANTIZE_IN_X];
   const std::int64_t n = TensorView(x).elements();
-  // What shares a scale is recomputed together.
-  const bool by_unit =
-      format != nullptr &&
-      (format->family == QuantFamily::blocks || format->family == QuantFamily::affine ||
-       (format->family == QuantFamily::ternary && (*params)->granularity == SY_GRANULARITY_GROUP));
-  const bool by_row = format != nullptr && format->family == QuantFamily::ternary &&
-                      (*params)->granularity == SY_GRANULARITY_ROW;
+  // What shares a scale is recomputed together; stochastic rounding depends on the place.
+  const bool nearest = (*params)->rounding == SY_ROUNDING_NEAREST;
+  const bool own_groups = format != nullptr && format->granularities == 1u << SY_GRANULARITY_TENSOR;
+  const bool by_unit = format != nullptr && nearest && format->family != QuantFamily::whole &&
+                       (own_groups || (*params)->granularity == SY_GRANULARITY_GROUP);
+  const bool by_row = format != nullptr && nearest && (*params)->granularity == SY_GRANULARITY_ROW;
   if (n <= kValues || (!by_unit && !by_row)) return check_whole(op, done, reference);
   const std::int64_t unit = by_unit ? quant_unit(*format, **params) : x.shape[x.rank - 1];
   const Part part = choose(x, unit, pick);
@@ -89,7 +88,8 @@ Result<std::string> spot_check_dequantize(const OpSpec &op, const sy_call &done,
   if (!params) return tl::unexpected(params.error());
   const QuantFormat *format = find_quant_format((*params)->format);
   const sy_tensor &y = *done.outputs[SY_DEQUANTIZE_OUT_Y];
-  if (format == nullptr || TensorView(y).elements() <= kValues)
+  if (format == nullptr || TensorView(y).elements() <= kValues ||
+      format->family == QuantFamily::whole || (*params)->granularity == SY_GRANULARITY_CHANNEL)
     return check_whole(op, done, reference);
   const std::int64_t unit = std::max<std::int64_t>(1, quant_unit(*format, **params));
   const Part part = choose(y, unit, pick);
