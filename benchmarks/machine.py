@@ -18,7 +18,7 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-_PEERS = ("numpy", "scikit-learn", "torch", "mlx", "gguf", "threadpoolctl")
+_PEERS = ("numpy", "scikit-learn", "torch", "mlx", "gguf", "onnxruntime", "threadpoolctl")
 
 
 def _core_of(cpu: int) -> tuple[str, str]:

@@ -55,6 +55,31 @@ TEST_F(Cli, DoctorSaysThatTheYardWorks) {
     EXPECT_NE(std::find(checks.begin(), checks.end(), check), checks.end()) << check;
 }
 
+TEST_F(Cli, DoctorNamesACureForEverythingThatIsWrong) {
+  // A damaged cache, a plugin that is none, little of everything else to find on this machine.
+  fs::create_directories(scratch.path() / "cache/machine");
+  fs::create_directories(scratch.path() / "plugins");
+  text("cache/machine/limits.json", "{\"schema\": 1, ");
+  text("plugins/switchyard_junk.so", "not a shared object");
+  const std::map<std::string, std::string> environment{
+      {"SWITCHYARD_CACHE_DIR", (scratch.path() / "cache").string()},
+      {"SWITCHYARD_PLUGIN_PATH", (scratch.path() / "plugins").string()}};
+  const Json doc = run_json({"doctor"}, environment);
+  bool damaged = false, junk = false, limits = false;
+  for (const Json &f : doc["findings"]) {
+    if (f["level"] != "ok") {
+      EXPECT_TRUE(f["cure"].is_string()) << f;
+    }
+    const std::string message = f["message"];
+    damaged = damaged || (f["level"] == "warning" && message.find("damaged") != std::string::npos);
+    junk = junk || message.find("switchyard_junk.so") != std::string::npos;
+    limits = limits || f["check"] == "limits";
+  }
+  EXPECT_TRUE(damaged && junk && limits) << doc.dump(2);
+  EXPECT_EQ(run({"doctor", "--backend", "nonesuch"}).code, 4);
+  EXPECT_EQ(run({"doctor", "--policy", "nonesuch"}).code, 2);
+}
+
 TEST_F(Cli, QuantizeAndDequantizeRestoreShapeAndDtype) {
   array("w.npy", {6, 64});
   for (const std::string out : {"w.npz", "w.safetensors"}) {

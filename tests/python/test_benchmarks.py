@@ -84,6 +84,26 @@ def test_the_program_runs(tmp_path):
         assert sum(c["sides"][0]["kernels"].values()) == c["sides"][0]["rounds"]
 
 
+def test_the_smallest_calls_are_right_before_they_are_timed(monkeypatch):
+    import numpy as np
+    import smallest_call
+    import switchyard as sy
+
+    right = smallest_call.Contender("right", "nothing", lambda: None, lambda: True)
+    wrong = smallest_call.Contender("wrong", "nothing", lambda: None, lambda: False)
+
+    def missing(np):
+        raise ImportError("no module named peer")
+
+    monkeypatch.setattr(smallest_call, "_torch", lambda np: [right, wrong])
+    monkeypatch.setattr(smallest_call, "_onnxruntime", missing)
+    figures, complaints = smallest_call.measure(sy, quick=True)
+    assert set(figures) == {"switchyard engine.quantize", "right"}
+    assert all(0 < f["min_ns"] <= f["median_ns"] for f in figures.values())
+    assert len(complaints) == 2 and "peer" in complaints[0] and "wrong answer" in complaints[1]
+    assert smallest_call._switchyard(sy, np)[0].name in figures
+
+
 @pytest.mark.parametrize("arguments", [["quantise"], ["--threads", "0"], ["--frobnicate"]])
 def test_bad_usage(arguments):
     done = run(*arguments)

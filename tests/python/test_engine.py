@@ -18,10 +18,14 @@ def defaults(function):
 
 
 def test_defaults_are_the_contract():
-    assert defaults(sy.Engine) == dict(
+    contract = dict(
         preset=None, config=None, threads=None, pin=None, policy="adaptive", cache_dir=None
     )
-    assert defaults(sy.Engine.quantize) == dict(group_size=None, granularity="tensor", out=None)
+    additions = ("strict", "verbose", "result_cache", "preferences", "backend_config")
+    assert defaults(sy.Engine) == contract | dict.fromkeys(additions)
+    additions = dict(scale=None, nonfinite="error", rounding="nearest", seed=0)
+    contract = dict(group_size=None, granularity="tensor", out=None)
+    assert defaults(sy.Engine.quantize) == contract | additions
     assert defaults(sy.Engine.dequantize) == dict(out=None)
     assert defaults(sy.Engine.kmeans) == dict(
         init="k-means++",

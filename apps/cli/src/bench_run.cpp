@@ -149,10 +149,11 @@ Result<BenchRow> bench_shape(const OpShape &shape, std::uint64_t seed,
     c.engine = *engine;
     if (auto ok = prepare(c, shape, *problem); !ok) return tl::unexpected(ok.error());
   }
-  BenchRow row{shape.op, shape.shape.text(), 0, 0, {}};
+  BenchRow row{shape.op, shape.shape.text(), {}, 0, 0, {}};
   if (!contenders.empty()) {
     const Work work = spec.work(contenders.front()->frame->call());
     row.bytes = work.bytes;
+    row.described = spec.describe(contenders.front()->frame->call()).text();
     row.flops = work.flops;
   }
   if (auto ok = measure(contenders, seconds); !ok) return tl::unexpected(ok.error());
@@ -171,7 +172,8 @@ Json BenchRow::json() const {
   double reference = 0;
   for (const BenchResult &r : results)
     if (r.backend == "reference") reference = r.median_ms;
-  Json row{{"op", op}, {"shape", shape}, {"bytes", bytes}, {"flops", flops}};
+  Json row{
+      {"op", op}, {"shape", shape}, {"described", described}, {"bytes", bytes}, {"flops", flops}};
   row["results"] = Json::array();
   row["refused"] = Json::array();
   for (const BenchResult &r : results) {
@@ -199,11 +201,9 @@ Json BenchRow::json() const {
 
 Result<BenchRow> BenchRow::from_json(const Json &json) {
   try {
-    BenchRow row{json.at("op").get<std::string>(),
-                 json.at("shape").get<std::string>(),
-                 json.at("bytes").get<double>(),
-                 json.at("flops").get<double>(),
-                 {}};
+    BenchRow row{json.at("op").get<std::string>(),        json.at("shape").get<std::string>(),
+                 json.at("described").get<std::string>(), json.at("bytes").get<double>(),
+                 json.at("flops").get<double>(),          {}};
     for (const Json &r : json.at("results")) {
       BenchResult &out = row.results.emplace_back();
       out.backend = r.at("backend").get<std::string>();

@@ -22,6 +22,7 @@ struct BenchResult {
 /// All backends on one problem, the fastest first, the refused last.
 struct BenchRow {
   std::string op, shape;
+  std::string described;  ///< every item of the call's description, those left to defaults too
   double bytes = 0, flops = 0;  ///< of a call
   std::vector<BenchResult> results;
 

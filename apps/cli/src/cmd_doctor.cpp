@@ -2,16 +2,23 @@
 // switchyard doctor: what is wrong or missing on this machine, and what to do about it.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
+#include <fstream>
+#include <switchyard/batch.hpp>
 
 #include "cancel.hpp"
 #include "host/host.hpp"
+#include "io/file.hpp"
+#include "machine/limits.hpp"
 #include "machine/machine.hpp"
 #include "machine_report.hpp"
 #include "session.hpp"
+#include "text.hpp"
 
 namespace switchyard::cli {
 namespace {
@@ -21,6 +28,7 @@ enum class Level { ok, note, warning, error };
 struct Finding {
   Level level;
   std::string check, message, cure;
+  ErrorCode code = ErrorCode::internal;  ///< of an error: decides the exit code
 };
 
 std::string_view name_of(Level level) {
@@ -38,6 +46,10 @@ std::string_view name_of(Level level) {
 }
 
 using Findings = std::vector<Finding>;
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kLeastDisk = 16u << 20, kLeastMemory = 256u << 20;
+constexpr int kMostFiles = 10'000;
 
 void check_plugins(const Engine &engine, Findings &out) {
   int loaded = 0;
@@ -47,10 +59,11 @@ void check_plugins(const Engine &engine, Findings &out) {
     } else if (p.status == "unavailable") {
       out.push_back({Level::note, "plugins",
                      fmt::format("{} cannot run here: {}", p.id.empty() ? p.path : p.id, p.reason),
-                     ""});
+                     "nothing, unless this machine should have that hardware or library"});
     } else {
-      out.push_back({Level::warning, "plugins", fmt::format("{} refused: {}", p.path, p.reason),
-                     "see 'switchyard plugin list'"});
+      out.push_back(
+          {Level::warning, "plugins", fmt::format("{} refused: {}", p.path, p.reason),
+           fmt::format("put right what the reason says, or remove the file: {}", p.path)});
     }
   }
   if (loaded > 0)
@@ -59,19 +72,28 @@ void check_plugins(const Engine &engine, Findings &out) {
                    ""});
   else
     out.push_back({Level::error, "plugins", "none loaded",
-                   "set SWITCHYARD_PLUGIN_PATH to the folder that holds them"});
+                   "set SWITCHYARD_PLUGIN_PATH to the folder that holds them", ErrorCode::backend});
 }
 
 /// Runs a small problem of every kind and checks it against the reference's meaning by the gate.
-void check_work(Engine &engine, Findings &out) {
+void check_work(Engine &engine, const std::string &pinned, Findings &out) {
   std::vector<float> x(256);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 17) - 8.0f;
   const auto say = [&](const char *op, const auto &result) {
     if (!result)
-      out.push_back({Level::error, op, result.error().message, ""});
-    else if (result->info.verified == "no" && result->info.backend != "reference")
       out.push_back(
-          {Level::warning, op, fmt::format("answered by {} unverified", result->info.backend), ""});
+          {Level::error, op, result.error().message,
+           fmt::format("'switchyard explain {} ...' shows every candidate and its reason", op),
+           result.error().code});
+    else if (result->info.verified == "no" && result->info.backend != "reference")
+      out.push_back({Level::warning, op,
+                     fmt::format("answered by {} unverified", result->info.backend),
+                     "isolation is off, or the worker is missing: see the other findings"});
+    else if (result->info.backend == "reference" && pinned.empty())
+      out.push_back(
+          {Level::warning, op, "only plain loops answer: right, but slow",
+           "build or install plugins for this processor; 'switchyard info' lists the paths "
+           "that were searched"});
     else
       out.push_back(
           {Level::ok, op, fmt::format("answered by {}, verified", result->info.backend), ""});
@@ -83,8 +105,26 @@ void check_work(Engine &engine, Findings &out) {
   say("attention", engine.attention(heads, heads, heads));
 }
 
+/// Damaged files do no harm, they are misses; but somebody may want to know.
+void check_files(const std::string &dir, Findings &out) {
+  std::error_code error;
+  int read = 0;
+  for (fs::recursive_directory_iterator
+           it(dir, fs::directory_options::skip_permission_denied, error),
+       end;
+       !error && it != end && read < kMostFiles; it.increment(error)) {
+    if (it->path().extension() != ".json" || !it->is_regular_file(error)) continue;
+    ++read;
+    const auto text = read_text_file(it->path().string(), 64u << 20);
+    if (text && !Json::parse(*text, nullptr, false).is_discarded()) continue;
+    out.push_back(
+        {Level::warning, "cache",
+         fmt::format("{} is damaged; it counts as if it were not there", it->path().string()),
+         "remove it; it is written again when needed"});
+  }
+}
+
 void check_cache(const Options &options, Findings &out) {
-  namespace fs = std::filesystem;
   const std::string dir = resolve_cache_dir(options.cache_dir);
   if (dir.empty()) {
     out.push_back({Level::note, "cache", "nothing is kept on disk",
@@ -95,11 +135,23 @@ void check_cache(const Options &options, Findings &out) {
   fs::path at = dir;
   while (!fs::exists(at, ignored) && at.has_parent_path() && at != at.parent_path())
     at = at.parent_path();
-  if (fs::is_directory(at, ignored) && access(at.c_str(), W_OK | X_OK) == 0)
-    out.push_back({Level::ok, "cache", dir, ""});
-  else
+  if (!fs::is_directory(at, ignored) || access(at.c_str(), W_OK | X_OK) != 0) {
     out.push_back({Level::warning, "cache", fmt::format("{} cannot be written", dir),
                    "set SWITCHYARD_CACHE_DIR to a folder that can be"});
+    return;
+  }
+  struct statvfs disk;
+  const auto room = statvfs(at.c_str(), &disk) == 0
+                        ? static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize
+                        : UINT64_MAX;
+  if (room < kLeastDisk)
+    out.push_back(
+        {Level::warning, "cache",
+         fmt::format("{} is on a disk with {} left", dir, byte_size(static_cast<double>(room))),
+         "free some, or set SWITCHYARD_CACHE_DIR to another disk"});
+  else
+    out.push_back({Level::ok, "cache", dir, ""});
+  check_files(dir, out);
 }
 
 void check_threads(const Engine &engine, const MachineReport &m, Findings &out) {
@@ -109,7 +161,8 @@ void check_threads(const Engine &engine, const MachineReport &m, Findings &out) 
                    "the affinity mask says so (taskset, cpuset)"});
   if (m.cgroup_cpus > 0 && m.cgroup_cpus < m.allowed)
     out.push_back({Level::note, "threads",
-                   fmt::format("the control group allows {:.3g} CPUs of time", m.cgroup_cpus), ""});
+                   fmt::format("the control group allows {:.3g} CPUs of time", m.cgroup_cpus),
+                   "raise its cpu.max if that is not meant"});
   out.push_back({Level::ok, "threads", fmt::format("{} for each call", engine.threads()), ""});
   const auto runtimes = openmp_runtimes();
   if (runtimes.size() > 1)
@@ -117,6 +170,49 @@ void check_threads(const Engine &engine, const MachineReport &m, Findings &out) 
                    fmt::format("{} OpenMP runtimes in one process: {}", runtimes.size(),
                                fmt::join(runtimes, ", ")),
                    "their threads compete; build all plugins against the same one"});
+}
+
+void check_limits(const std::string &cache, Findings &out) {
+  if (const auto limits = cached_limits(cache))
+    out.push_back({Level::ok, "limits", "measured; bottlenecks are named", ""});
+  else
+    out.push_back({Level::note, "limits", limits.error().message,
+                   "'switchyard info --limits' measures them, so that bottlenecks can be named"});
+}
+
+void check_memory(Findings &out) {
+  const std::uint64_t left = available_memory();
+  const std::string text =
+      fmt::format("{} available to this process", byte_size(static_cast<double>(left)));
+  if (left < kLeastMemory)
+    out.push_back({Level::warning, "memory", text,
+                   "raise the control group's memory.max, or work in batches"});
+  else
+    out.push_back({Level::ok, "memory", text, ""});
+}
+
+/// Measured choices are as good as the clock and as steady as the processor.
+void check_timing(Findings &out) {
+  std::uint64_t step = UINT64_MAX;
+  for (int i = 0; i < 1000; ++i) {
+    const std::uint64_t start = now_ns();
+    std::uint64_t end = start;
+    while (end == start) end = now_ns();
+    step = std::min(step, end - start);
+  }
+  if (step > 1000)
+    out.push_back({Level::warning, "clock", fmt::format("it moves in steps of {} ns", step),
+                   "choose the tsc clock source; short calls cannot be compared"});
+  std::ifstream file("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
+  std::string governor;
+  if (file >> governor && governor == "powersave")
+    out.push_back({Level::note, "clock", "the frequency governor is powersave",
+                   "'performance' makes timings steadier"});
+  double load = 0;
+  if (getloadavg(&load, 1) == 1 && load > machine().allowed_cpus)
+    out.push_back({Level::note, "load",
+                   fmt::format("{:.1f} programs want {} processors", load, machine().allowed_cpus),
+                   "what is measured now is measured in a crowd"});
 }
 
 /// AMX needs the processor and the permission of the operating system.
@@ -147,12 +243,17 @@ Outcome run(const Common &common) {
   check_worker(findings);
   check_cache(*options, findings);
   check_amx(machine, findings);
+  check_memory(findings);
+  check_timing(findings);
+  check_limits(resolve_cache_dir(options->cache_dir), findings);
   if (auto engine = make_engine(common)) {
     check_plugins(*engine, findings);
-    check_work(*engine, findings);
+    check_work(*engine, options->pin.empty() ? "" : options->pin.begin()->second, findings);
     check_threads(*engine, machine, findings);
   } else {
-    findings.push_back({Level::error, "engine", engine.error().message, ""});
+    findings.push_back({Level::error, "engine", engine.error().message,
+                        "'switchyard plugin list' shows what was found, and why not more",
+                        engine.error().code});
   }
 
   const bool works =
@@ -172,7 +273,9 @@ Outcome run(const Common &common) {
     if (!f.cure.empty()) text += fmt::format("{:<19} {}\n", "", f.cure);
   }
   print_result(common, doc, text);
-  return works ? 0 : 1;
+  if (works) return 0;
+  const auto worst = std::ranges::find(findings, Level::error, &Finding::level);
+  return exit_code(worst->code);
 }
 
 }  // namespace

@@ -5,10 +5,13 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
+#include <switchyard/batch.hpp>
 #include <switchyard/engine.hpp>
 
 #include "arrays.hpp"
@@ -22,7 +25,7 @@ using std::string;
 
 nb::tuple run_info(const RunInfo &info) {
   return nb::make_tuple(info.backend, info.kernel, info.requested_backend, info.verified,
-                        info.fallback_reason, info.time_ms);
+                        info.fallback_reason, info.time_ms, info.reused);
 }
 
 /// Runs `work` without the GIL. Errors are raised by the caller, who has it back.
@@ -47,9 +50,37 @@ class Interrupt {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
+/// The arguments of Python's Engine that are not there for None.
+struct Given {
+  std::optional<string> policy, cache_dir;
+  std::optional<bool> strict, verbose;
+  std::optional<std::uint64_t> result_cache;
+  std::optional<std::vector<std::pair<string, std::int64_t>>> preferences;
+  /// prefer_gpu, prefer_cpp, prefer_c, and their minimum sizes.
+  std::optional<std::tuple<bool, bool, bool, std::int64_t, std::int64_t, std::int64_t>> thresholds;
+};
+
+void overlay(Options &options, const Given &given) {
+  if (given.thresholds) {
+    BackendConfig c;
+    std::tie(c.prefer_gpu, c.prefer_cpp, c.prefer_c, c.min_size_for_gpu, c.min_size_for_cpp,
+             c.min_size_for_c) = *given.thresholds;
+    c.apply(options);
+  }
+  if (given.preferences) {
+    options.preferences.clear();
+    for (const auto &[backend, size] : *given.preferences)
+      options.preferences.push_back({backend, size});
+  }
+  if (given.policy) options.policy = value(parse_policy(*given.policy));
+  if (given.cache_dir) options.cache_dir = *given.cache_dir;
+  if (given.strict) options.strict = *given.strict;
+  if (given.verbose) options.verbose = *given.verbose;
+  if (given.result_cache) options.result_cache = *given.result_cache;
+}
+
 Engine make_engine(const string &preset, const string &config, int threads,
-                   const std::map<string, string> &pin, const std::optional<string> &policy,
-                   const std::optional<string> &cache_dir) {
+                   const std::map<string, string> &pin, const Given &given) {
   Options options;
   if (!config.empty()) {
     options.preset = preset;
@@ -60,8 +91,7 @@ Engine make_engine(const string &preset, const string &config, int threads,
   value(apply_environment(options));
   if (threads > 0) options.threads = threads;
   for (const auto &[op, backend] : pin) options.pin[op] = backend;
-  if (policy) options.policy = value(parse_policy(*policy));
-  if (cache_dir) options.cache_dir = *cache_dir;
+  overlay(options, given);
   options.resolved = true;  // nothing is left to fold in, and these arguments come last
   return value(unlocked([&] { return Engine::create(std::move(options)); }));
 }
@@ -143,6 +173,14 @@ nb::tuple kmeans(Engine &engine, nb::handle x, std::int64_t k, const string &ini
                         run_info(r.info));
 }
 
+nb::tuple kmeans_assign(Engine &engine, nb::handle x, nb::handle centroids) {
+  const Array in(x, "x", Access::read), centres(centroids, "centroids", Access::read);
+  RunInfo info;
+  Tensor labels =
+      value(unlocked([&] { return engine.kmeans_assign(in.view(), centres.view(), &info); }));
+  return nb::make_tuple(to_numpy(std::move(labels)), run_info(info));
+}
+
 nb::tuple attention(Engine &engine, nb::handle q, nb::handle k, nb::handle v, int causal,
                     std::optional<std::int64_t> window, float softcap, nb::handle mask, float scale,
                     nb::handle sinks, bool return_lse, nb::handle out) {
@@ -216,6 +254,15 @@ nb::dict metrics(const Engine &engine) {
   d["fallback_reasons"] = reasons;
   d["exploration_ms"] = m.exploration_ms;
   d["dispatch_ns"] = m.dispatch_ns;
+  nb::dict cache;
+  cache["hits"] = m.result_cache.hits;
+  cache["misses"] = m.result_cache.misses;
+  cache["hit_rate"] = m.result_cache.hit_rate();
+  cache["evictions"] = m.result_cache.evictions;
+  cache["entries"] = m.result_cache.entries;
+  cache["bytes"] = m.result_cache.bytes;
+  cache["capacity"] = m.result_cache.capacity;
+  d["result_cache"] = cache;
   d["limits"] = m.limits;
   return d;
 }
@@ -252,6 +299,10 @@ nb::list plugins(const Engine &engine) {
   return list;
 }
 
+Engine &pinned(Engine &engine, const string &backend) {
+  return *value(unlocked([&] { return engine.pinned(backend); }));
+}
+
 string explain(Engine &engine, const string &op, const string &shape) {
   return value(unlocked([&] { return engine.explain(op, shape); })).json();
 }
@@ -272,25 +323,37 @@ NB_MODULE(_core, m) {
   using namespace nb::literals;
   const auto a = nb::arg().none();  // an array or None
   m.def("view_of", &view_of, a);
+  m.def("available_memory", &available_memory);
   nb::class_<Engine>(m, "Engine")
-      .def("__init__",
-           [](Engine *self, const string &preset, const string &config, int threads,
-              const std::map<string, string> &pin, const std::optional<string> &policy,
-              const std::optional<string> &cache_dir) {
-             new (self) Engine(make_engine(preset, config, threads, pin, policy, cache_dir));
-           })
+      .def(
+          "__init__",
+          [](Engine *self, const string &preset, const string &config, int threads,
+             const std::map<string, string> &pin, decltype(Given::policy) policy,
+             decltype(Given::cache_dir) cache_dir, decltype(Given::strict) strict,
+             decltype(Given::verbose) verbose, decltype(Given::result_cache) result_cache,
+             decltype(Given::preferences) preferences, decltype(Given::thresholds) thresholds) {
+            new (self) Engine(make_engine(preset, config, threads, pin,
+                                          {std::move(policy), std::move(cache_dir), strict, verbose,
+                                           result_cache, std::move(preferences), thresholds}));
+          },
+          "preset"_a, "config"_a, "threads"_a, "pin"_a, "policy"_a.none(), "cache_dir"_a.none(),
+          "strict"_a.none(), "verbose"_a.none(), "result_cache"_a.none(), "preferences"_a.none(),
+          "thresholds"_a.none())
       .def("quantize", &quantize, a, "format"_a, "group_size"_a, "granularity"_a, "scale"_a,
            "nonfinite"_a, "rounding"_a, "seed"_a, a, a, a)
       .def("dequantize", &dequantize, a, a, a, "format"_a, "group_size"_a, "granularity"_a,
            "shape"_a, "dtype"_a, a)
       .def("kmeans", &kmeans, a, "k"_a, "init"_a, a, "n_init"_a, "max_iter"_a, "tol"_a, "seed"_a, a,
            "int8"_a)
+      .def("kmeans_assign", &kmeans_assign, a, a)
       .def("attention", &attention, a, a, a, "causal"_a, "window"_a.none(), "softcap"_a, a,
            "scale"_a, a, "return_lse"_a, a)
       .def("explain", &explain)
       .def("metrics", &metrics)
       .def("recommend", &recommend)
       .def("plugins", &plugins)
+      .def("backends", &Engine::backends)
+      .def("pinned", &pinned, nb::rv_policy::reference_internal)
       .def("search_log", &Engine::search_log)
       .def("threads", &Engine::threads);
 }

@@ -12,12 +12,23 @@ Arrays come from NumPy, torch or anything else with DLPack, and are read where t
 torch out; otherwise NumPy. See `Engine` for the calls and `Error` for what they raise.
 """
 
+from ._batches import BatchProgress, available_memory, batch_rows, process_in_batches
 from ._core import version as __version__
 from ._engine import Engine
 from ._errors import Error, InputError
+from ._host import BackendConfig, CallTiming
 from ._results import KMeansResult, Quantized, RunInfo, last_run
 
+
+def create_auto() -> Engine:
+    """An Engine without configuration: everything by default and from the environment."""
+    return Engine()
+
+
 __all__ = [
+    "BackendConfig",
+    "BatchProgress",
+    "CallTiming",
     "Engine",
     "Error",
     "InputError",
@@ -25,5 +36,9 @@ __all__ = [
     "Quantized",
     "RunInfo",
     "__version__",
+    "available_memory",
+    "batch_rows",
+    "create_auto",
     "last_run",
+    "process_in_batches",
 ]

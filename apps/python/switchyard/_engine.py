@@ -11,6 +11,7 @@ from typing import Any
 
 from . import _arrays, _core
 from ._errors import InputError
+from ._host import BackendConfig, CallTiming, benchmark
 from ._results import KMeansResult, Quantized, remember
 
 # sy_causal of the C interface. True means bottom-right: queries are the last positions.
@@ -65,6 +66,13 @@ class Engine:
         policy: "adaptive", "benchmark", "thresholds", "fixed" or "frozen".
         cache_dir: where verdicts and timings are kept; None for the user's cache directory, "" to
             keep nothing on disk.
+        strict: True makes a failing kernel an error, where another backend would answer.
+        verbose: True logs who answered each call, on standard error.
+        result_cache: bytes of results kept by the content of their inputs; an equal call gets a
+            copy. The least recently used go first; metrics() has the hit rate. None or 0: no cache.
+        preferences: (backend, minimum size) pairs in order, for the policy "thresholds".
+        backend_config: thresholds by groups of backends; chooses the policy "thresholds" unless
+            another is named.
 
     Arguments given here outrank the environment (SWITCHYARD_BACKEND, ...), that outranks `config`,
     and that the preset.
@@ -82,6 +90,12 @@ class Engine:
         pin: dict[str, str] | None = None,
         policy: str = _ADAPTIVE,
         cache_dir: str | os.PathLike[str] | None = None,
+        *,
+        strict: bool | None = None,
+        verbose: bool | None = None,
+        result_cache: int | None = None,
+        preferences: list[tuple[str, int]] | None = None,
+        backend_config: BackendConfig | None = None,
     ) -> None:
         if pin is not None and not isinstance(pin, dict):
             raise InputError("pin must be a dict of operation -> backend", "invalid_argument")
@@ -95,6 +109,16 @@ class Engine:
             pins,
             chosen,
             None if cache_dir is None else os.fspath(cache_dir),
+            None if strict is None else bool(strict),
+            None if verbose is None else bool(verbose),
+            None if result_cache is None else _integer("result_cache", result_cache, 0, 2**63 - 1),
+            None
+            if preferences is None
+            else [
+                (_text("preferences", name), _integer("preferences", size, 0, 2**63 - 1))
+                for name, size in preferences
+            ],
+            None if backend_config is None else backend_config._fields(),
         )
 
     def quantize(
@@ -282,6 +306,18 @@ class Engine:
             info=remember(info),
         )
 
+    def kmeans_assign(self, x: Any, centroids: Any) -> Any:
+        """Labels int32 [n] of the rows of x (float32 [n, d]) for centroids (float32 [k, d]); of
+        equally near ones the first.
+
+        Raises:
+            InputError: "shape", "dtype" or "nonfinite".
+        """
+        torch_out = _arrays.is_torch(x)
+        labels, info = self._core.kmeans_assign(x, centroids)
+        remember(info)
+        return _arrays.wrap(labels, "", torch_out)
+
     def attention(
         self,
         q: Any,
@@ -388,6 +424,33 @@ class Engine:
         """What to enable, build or change next: dicts of what, evidence and expected_gain (times
         faster; None where nothing was measured)."""
         return self._core.recommend()
+
+    def benchmark(
+        self, op: str, *args: Any, rounds: int = 5, **kwargs: Any
+    ) -> tuple[list[CallTiming], Any]:
+        """Runs one call on every backend in turns: engine.benchmark("kmeans", x, 8, rounds=3).
+
+        Args:
+            op: name of a method: "quantize", "dequantize", "kmeans", "kmeans_assign", "attention".
+            *args, **kwargs: of that method.
+            rounds: timed runs of each backend, after one that is not timed.
+
+        Returns:
+            A list of CallTiming, fastest first and refused ones last, and the fastest's result.
+        """
+        if op not in ("quantize", "dequantize", "kmeans", "kmeans_assign", "attention"):
+            raise InputError(f"{op!r} is no operation that can be timed", "usage")
+        engines = {}
+        for name in self._core.backends():
+            engine = object.__new__(Engine)
+            engine._core = self._core.pinned(name)
+            engines[name] = engine
+        run = lambda name: getattr(engines[name], op)(*args, **kwargs)  # noqa: E731
+        return benchmark(list(engines), run, _integer("rounds", rounds, 1))
+
+    def backends(self) -> list[str]:
+        """Names of the loaded instances, such as "avx512"."""
+        return self._core.backends()
 
     def plugins(self) -> list[dict[str, Any]]:
         """The plugins as the loader saw them: dicts of id, version, path, status, reason,

@@ -15,7 +15,8 @@ class RunInfo(NamedTuple):
 
     `backend` is an instance such as "avx512"; `kernel` its kernel; `requested_backend` the pin or
     ""; `verified` one of "gate", "cached" and "no"; `fallback_reason` "" when the chosen kernel
-    answered; `time_ms` the wall time of the whole operation.
+    answered; `time_ms` the wall time of the whole operation; `reused` whether the result cache
+    answered with a copy of an earlier result.
     """
 
     backend: str
@@ -24,6 +25,7 @@ class RunInfo(NamedTuple):
     verified: str
     fallback_reason: str
     time_ms: float
+    reused: bool
 
 
 def remember(fields: tuple) -> RunInfo:

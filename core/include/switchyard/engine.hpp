@@ -36,6 +36,11 @@ struct Preference {
   std::int64_t min_size = 0;
 };
 
+/// Names that stand for groups of backends in a Preference: those whose memory is not the host's,
+/// the others but for the reference, and the reference.
+inline constexpr const char *kDeviceGroup = "@device", *kNativeGroup = "@native",
+                            *kReferenceGroup = "@reference";
+
 /// How an engine behaves. Everything has a default; YAML files and presets fill in the same struct.
 struct Options {
   std::string preset;  ///< "", or a file name in config/presets without .yaml
@@ -56,9 +61,22 @@ struct Options {
   double shadow_share = 0.005;             ///< of run time spent on checking kernels at work
   std::uint32_t gate_timeout_ms = 200;     ///< how long a first call waits for verification
   std::string log_level = "warning";       ///< debug | info | warning | error | off
+  bool verbose = false;            ///< log who answered each call of the typed functions, as info
+  std::uint64_t result_cache = 0;  ///< bytes of results kept by content of their inputs; 0 = none
   /// Preset and environment are in already (set by the configuration loaders); otherwise the engine
   /// applies them: preset < fields that differ from their defaults < SWITCHYARD_* variables.
   bool resolved = false;
+};
+
+/// Thresholds as hosts know them from other dispatchers: the first group that is preferred and
+/// whose minimum size (elements of the largest input) the call reaches answers.
+struct BackendConfig {
+  bool prefer_gpu = true;  ///< backends with a device of their own
+  bool prefer_cpp = true;  ///< vectorised and threaded code on the processor
+  bool prefer_c = true;    ///< plain loops: the reference
+  std::int64_t min_size_for_gpu = 1'000'000, min_size_for_cpp = 0, min_size_for_c = 0;
+  /// Sets `preferences` and the policy `thresholds`.
+  SY_API void apply(Options &options) const;
 };
 
 /// Who answered a call.
@@ -69,6 +87,7 @@ struct RunInfo {
   std::string verified;           ///< "gate" | "cached" | "no"
   std::string fallback_reason;    ///< "" when the chosen kernel answered
   double time_ms = 0;             ///< wall time of the whole operation
+  bool reused = false;            ///< a copy of an earlier result (Options::result_cache)
 };
 
 struct QuantizeOptions {
@@ -190,6 +209,15 @@ struct BackendMetrics {
   std::vector<SizeMetrics> sizes;  ///< smallest first; only in Metrics::by_op
 };
 
+/// What Options::result_cache did.
+struct ResultCacheMetrics {
+  std::uint64_t hits = 0, misses = 0, evictions = 0, entries = 0;
+  std::uint64_t bytes = 0, capacity = 0;
+  double hit_rate() const noexcept {
+    return hits + misses == 0 ? 0 : static_cast<double>(hits) / static_cast<double>(hits + misses);
+  }
+};
+
 struct Metrics {
   std::uint64_t total_operations = 0;
   std::map<std::string, BackendMetrics> backends;                      ///< by instance
@@ -201,7 +229,8 @@ struct Metrics {
   double shadow_ms = 0;             ///< what that took
   std::uint64_t quarantined = 0;    ///< kernels found wrong that way
   double dispatch_ns = 0;           ///< mean cost of a decided call, 0 if never sampled
-  std::string limits;               ///< where the machine's limits come from, or why there are none
+  ResultCacheMetrics result_cache;
+  std::string limits;  ///< where the machine's limits come from, or why there are none
 
   SY_API std::string json() const;
 };
@@ -240,6 +269,15 @@ struct StoredTiming {
   std::string kernel, runtime, shape;
   int threads = 0, samples = 0;
   double ns = 0, low = 0, high = 0;  ///< median and its 95 % interval
+};
+
+/// One backend's times for a call of the caller's.
+struct CallTiming {
+  std::string backend, kernel;
+  std::string verified;  ///< "gate" | "cached" | "no"
+  std::string refused;   ///< why it was not timed
+  int samples = 0;
+  double min_ms = 0, median_ms = 0, p95_ms = 0;
 };
 
 /// A plugin file or instance as the loader saw it.
@@ -287,6 +325,8 @@ class SY_API Engine {
   /// are wrong (unknown preset) or no backend at all can be had; `create` returns that as an Error.
   explicit Engine(Options options = {});
   static Result<Engine> create(Options options = {});
+  /// Everything by default and from the environment: measured choices among all that loads.
+  static Result<Engine> create_auto();
   Engine(Engine &&) noexcept;
   Engine &operator=(Engine &&) noexcept;
   ~Engine();
@@ -321,6 +361,15 @@ class SY_API Engine {
   /// All timings kept for the loaded candidates, and where; "" = nowhere.
   std::vector<StoredTiming> stored_timings() const;
   const std::string &timing_directory() const noexcept;
+  /// Times `work` on every backend in turns: it is given an engine like this one that is pinned to
+  /// one of them, runs the call and returns the result's `info`. Fastest first, the refused last.
+  /// Errors that are the call's own end it.
+  Result<std::vector<CallTiming>> benchmark(const std::function<Result<RunInfo>(Engine &)> &work,
+                                            int rounds = 5);
+  /// An engine like this one, pinned to one backend; made on first use, lives as long as this one.
+  Result<Engine *> pinned(const std::string &backend);
+  /// Names of the instances, in the order of loading.
+  std::vector<std::string> backends() const;
   Metrics metrics() const;
   std::vector<Recommendation> recommend() const;
   std::vector<PluginInfo> plugins() const;

@@ -2,6 +2,7 @@
 #pragma once
 /// Everything a C++ host needs.
 
+#include <switchyard/batch.hpp>
 #include <switchyard/engine.hpp>
 #include <switchyard/result.hpp>
 #include <switchyard/tensor.hpp>

@@ -28,6 +28,34 @@ constexpr std::array kPreferenceFields = {
 };
 constexpr Section kPreference{"preferences", kPreferenceFields};
 
+constexpr std::array kBackendConfigFields = {
+    Field{.name = "prefer_gpu",
+          .type = Type::boolean,
+          .fallback = "true",
+          .doc = "backends with a device of their own, first"},
+    Field{.name = "prefer_cpp",
+          .type = Type::boolean,
+          .fallback = "true",
+          .doc = "then vectorised and threaded code on the processor"},
+    Field{.name = "prefer_c", .type = Type::boolean, .fallback = "true", .doc = "then plain loops"},
+    Field{.name = "min_size_for_gpu",
+          .type = Type::integer,
+          .fallback = "1000000",
+          .doc = "elements from which on a call may go there",
+          .low = 0},
+    Field{.name = "min_size_for_cpp",
+          .type = Type::integer,
+          .fallback = "0",
+          .doc = "the same for processor code",
+          .low = 0},
+    Field{.name = "min_size_for_c",
+          .type = Type::integer,
+          .fallback = "0",
+          .doc = "the same for plain loops",
+          .low = 0},
+};
+constexpr Section kBackendConfig{"backend_config", kBackendConfigFields};
+
 const std::array kEngineFields = {
     Field{.name = "preset",
           .type = Type::choice,
@@ -73,6 +101,10 @@ const std::array kEngineFields = {
           .type = Type::section_list,
           .doc = "backends in order of preference, each from a minimum size on",
           .section = &kPreference},
+    Field{.name = "backend_config",
+          .type = Type::section,
+          .doc = "thresholds by groups of backends: sets `preferences` and the policy `thresholds`",
+          .section = &kBackendConfig},
     Field{.name = "plugins",
           .type = Type::path_list,
           .doc = "directories searched for plugins before the standard ones"},
@@ -128,6 +160,16 @@ const std::array kEngineFields = {
           .fallback = "warning",
           .doc = "least severe messages that are logged",
           .choices = kLevels},
+    Field{.name = "verbose",
+          .type = Type::boolean,
+          .fallback = "false",
+          .doc = "log who answered each call"},
+    Field{.name = "result_cache",
+          .type = Type::integer,
+          .fallback = "0",
+          .doc = "bytes of results kept by the content of their inputs, least recently used out "
+                 "first; 0 = none",
+          .low = 0},
 };
 const Section kEngine{"engine", kEngineFields};
 
@@ -155,6 +197,19 @@ void apply_engine(const View &view, const std::string &directory, Options &o) {
   if (view.has("threads")) o.threads = static_cast<int>(view.integer("threads"));
   if (view.has("pin")) o.pin = view.map("pin");
   if (view.has("strict")) o.strict = view.boolean("strict");
+  if (const Node *node = view.node("backend_config")) {
+    const View groups(*node, kBackendConfig);
+    BackendConfig c;
+    c.prefer_gpu = groups.boolean("prefer_gpu");
+    c.prefer_cpp = groups.boolean("prefer_cpp");
+    c.prefer_c = groups.boolean("prefer_c");
+    c.min_size_for_gpu = groups.integer("min_size_for_gpu");
+    c.min_size_for_cpp = groups.integer("min_size_for_cpp");
+    c.min_size_for_c = groups.integer("min_size_for_c");
+    const Policy given = o.policy;
+    c.apply(o);
+    if (view.has("policy")) o.policy = given;
+  }
   if (const Node *list = view.node("preferences")) {
     o.preferences.clear();
     for (const Node &item : list->items) {
@@ -180,6 +235,9 @@ void apply_engine(const View &view, const std::string &directory, Options &o) {
   if (view.has("gate_timeout_ms"))
     o.gate_timeout_ms = static_cast<std::uint32_t>(view.integer("gate_timeout_ms"));
   if (view.has("log_level")) o.log_level = view.text("log_level");
+  if (view.has("verbose")) o.verbose = view.boolean("verbose");
+  if (view.has("result_cache"))
+    o.result_cache = static_cast<std::uint64_t>(view.integer("result_cache"));
 }
 
 Status check_root(const Document &document, const Section &root) {

@@ -53,7 +53,10 @@ Result<Engine> Engine::assemble(Options options) {
   if (!resolved) return tl::unexpected(resolved.error());
   auto impl = std::make_unique<Impl>();
   impl->options = std::move(*resolved);
-  if (const auto ok = set_log_level(impl->options.log_level); !ok)
+  const bool quiet = impl->options.log_level != "debug";
+  if (const auto ok =
+          set_log_level(impl->options.verbose && quiet ? "info" : impl->options.log_level);
+      !ok)
     return tl::unexpected(ok.error());
   const Machine &here = machine();
   impl->threads = static_cast<std::uint32_t>(impl->options.threads > 0 ? impl->options.threads
@@ -78,38 +81,134 @@ Result<Engine> Engine::assemble(Options options) {
   impl->dispatcher =
       std::make_unique<Dispatcher>(impl->options, *impl->registry, *impl->verdicts, *impl->timings,
                                    impl->lock ? &*impl->lock : nullptr, impl->threads);
+  impl->results = std::make_unique<ResultCache>(impl->options.result_cache);
   return Engine(std::move(impl));
 }
 
-Result<Quantized> Engine::quantize(TensorView x, const QuantizeOptions &options) {
-  auto result = guarded([&] { return switchyard::quantize(*impl_->dispatcher, x, options); });
-  if (result) result->info.requested_backend = impl_->requested(SY_OP_QUANTIZE);
+namespace {
+
+/// The pin for RunInfo, the log for people.
+void finish(const Engine::Impl &impl, std::string_view op, RunInfo &info) {
+  info.requested_backend = impl.requested(op);
+  if (!impl.options.verbose) return;
+  log(SY_LOG_INFO,
+      fmt::format("{}: {}{} in {:.4g} ms{}", op, info.kernel, info.reused ? " earlier, reused" : "",
+                  info.time_ms,
+                  info.fallback_reason.empty() ? "" : "; fell back: " + info.fallback_reason));
+}
+
+/// Through the result cache where that is on and the caller gave no arrays to write to. `describe`
+/// adds to the key what the result depends on.
+template <class R, class Describe, class Compute>
+Result<R> remembered(Engine::Impl &impl, std::string_view op, bool own_outputs, bool &reused,
+                     const Describe &describe, const Compute &compute) {
+  reused = false;
+  return guarded([&]() -> Result<R> {
+    if (!impl.results->enabled() || own_outputs) return compute();
+    ContentKey key(op);
+    describe(key);
+    return through_cache<R>(*impl.results, key.value(), reused, compute);
+  });
+}
+
+/// The time that finding and copying took, where a result is reused.
+class Stopwatch {
+ public:
+  double ms() const { return static_cast<double>(now_ns() - start_) / 1e6; }
+
+ private:
+  std::uint64_t start_ = now_ns();
+};
+
+void mark_reused(RunInfo &info, const Stopwatch &watch) {
+  info.reused = true;
+  info.time_ms = watch.ms();
+}
+
+}  // namespace
+
+Result<Quantized> Engine::quantize(TensorView x, const QuantizeOptions &o) {
+  const Stopwatch watch;
+  bool reused = false;
+  auto result = remembered<Quantized>(
+      *impl_, SY_OP_QUANTIZE,
+      o.codes_out.present() || o.scales_out.present() || o.biases_out.present(), reused,
+      [&](ContentKey &key) {
+        key.add(o.format).add(o.group_size).add(o.granularity).add(o.scale).add(o.nonfinite);
+        key.add(o.rounding).add(o.seed).add(x);
+      },
+      [&] { return switchyard::quantize(*impl_->dispatcher, x, o); });
+  if (!result) return result;
+  if (reused) mark_reused(result->info, watch);
+  finish(*impl_, SY_OP_QUANTIZE, result->info);
   return result;
 }
 
 Result<Tensor> Engine::dequantize(const Quantized &q, TensorView out, RunInfo *info) {
-  auto result = guarded([&] { return switchyard::dequantize(*impl_->dispatcher, q, out, info); });
-  if (result && info != nullptr) info->requested_backend = impl_->requested(SY_OP_DEQUANTIZE);
+  const Stopwatch watch;
+  bool reused = false;
+  RunInfo own;
+  auto result = remembered<Tensor>(
+      *impl_, SY_OP_DEQUANTIZE, out.present(), reused,
+      [&](ContentKey &key) {
+        key.add(q.format).add(q.group_size).add(q.granularity).add(to_string(q.dtype));
+        for (const std::int64_t n : q.shape) key.add(n);
+        key.add(q.codes.view()).add(q.scales.view()).add(q.biases.view());
+      },
+      [&] { return switchyard::dequantize(*impl_->dispatcher, q, out, &own); });
+  if (!result) return result;
+  if (reused) mark_reused(own, watch);
+  finish(*impl_, SY_OP_DEQUANTIZE, own);
+  if (info != nullptr) *info = std::move(own);
   return result;
 }
 
-Result<KMeansResult> Engine::kmeans(TensorView x, const KMeansOptions &options) {
-  auto result = guarded([&] { return kmeans::fit(*impl_->dispatcher, x, options); });
-  if (result) result->info.requested_backend = impl_->requested(SY_OP_KMEANS_STEP);
+Result<KMeansResult> Engine::kmeans(TensorView x, const KMeansOptions &o) {
+  const Stopwatch watch;
+  bool reused = false;
+  auto result = remembered<KMeansResult>(
+      *impl_, SY_OP_KMEANS_STEP, false, reused,
+      [&](ContentKey &key) {
+        key.add(o.k).add(o.init).add(o.init_centroids).add(o.n_init).add(o.max_iter).add(o.tol);
+        key.add(o.seed).add(o.sample_weight).add(o.int8).add(x);
+      },
+      [&] { return kmeans::fit(*impl_->dispatcher, x, o); });
+  if (!result) return result;
+  if (reused) mark_reused(result->info, watch);
+  finish(*impl_, SY_OP_KMEANS_STEP, result->info);
   return result;
 }
 
 Result<Tensor> Engine::kmeans_assign(TensorView x, TensorView centroids, RunInfo *info) {
-  auto result = guarded([&] { return kmeans::assign(*impl_->dispatcher, x, centroids, info); });
-  if (result && info != nullptr) info->requested_backend = impl_->requested(SY_OP_KMEANS_ASSIGN);
+  const Stopwatch watch;
+  bool reused = false;
+  RunInfo own;
+  auto result = remembered<Tensor>(
+      *impl_, SY_OP_KMEANS_ASSIGN, false, reused,
+      [&](ContentKey &key) { key.add(centroids).add(x); },
+      [&] { return kmeans::assign(*impl_->dispatcher, x, centroids, &own); });
+  if (!result) return result;
+  if (reused) mark_reused(own, watch);
+  finish(*impl_, SY_OP_KMEANS_ASSIGN, own);
+  if (info != nullptr) *info = std::move(own);
   return result;
 }
 
 Result<AttentionResult> Engine::attention(TensorView q, TensorView k, TensorView v,
-                                          const AttentionOptions &options) {
-  auto result =
-      guarded([&] { return switchyard::attention(*impl_->dispatcher, q, k, v, options); });
-  if (result) result->info.requested_backend = impl_->requested(SY_OP_ATTENTION);
+                                          const AttentionOptions &o) {
+  const Stopwatch watch;
+  bool reused = false;
+  auto result = remembered<AttentionResult>(
+      *impl_, SY_OP_ATTENTION, o.out.present(), reused,
+      [&](ContentKey &key) {
+        key.add(o.causal).add(o.window.has_value()).add(o.window.value_or(0)).add(o.window_left);
+        key.add(o.window_right).add(o.softcap).add(o.scale).add(o.return_lse);
+        key.add(o.mask).add(o.sinks).add(q).add(k).add(v);
+      },
+      [&] { return switchyard::attention(*impl_->dispatcher, q, k, v, o); });
+  if (!result) return result;
+  if (reused) mark_reused(result->info, watch);
+  finish(*impl_, SY_OP_ATTENTION, result->info);
   return result;
 }
 

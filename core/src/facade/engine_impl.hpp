@@ -5,6 +5,7 @@
 #include <switchyard/engine.hpp>
 
 #include "dispatcher/dispatcher.hpp"
+#include "facade/result_cache.hpp"
 #include "machine/limits.hpp"
 #include "machine/machine.hpp"
 
@@ -19,6 +20,9 @@ struct Engine::Impl {
   std::unique_ptr<Registry> registry;
   std::unique_ptr<VerdictBook> verdicts;
   std::unique_ptr<Dispatcher> dispatcher;
+  std::unique_ptr<ResultCache> results;
+  std::mutex pinned_mutex;
+  std::map<std::string, std::unique_ptr<Engine>> pinned;  ///< for Engine::pinned
 
   /// This machine's limits as kept on disk, or why there are none.
   Result<MachineLimits> limits() const {

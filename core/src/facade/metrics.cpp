@@ -7,6 +7,7 @@
 #include "facade/engine_impl.hpp"
 #include "machine/limits.hpp"
 #include "machine/machine.hpp"
+#include "metrics/measurements.hpp"
 
 namespace switchyard {
 namespace {
@@ -174,6 +175,7 @@ Metrics Engine::metrics() const {
   for (const auto &[reason, count] : impl_->dispatcher->fallback_reasons())
     out.fallback_reasons.emplace_back(reason, count);
   out.quarantined = impl_->dispatcher->quarantined();
+  out.result_cache = impl_->results->metrics();
   out.dispatch_ns = impl_->dispatcher->overhead_ns();
   for (const Decision *d : impl_->dispatcher->decisions()) {
     const std::lock_guard lock(const_cast<Decision *>(d)->mutex);
@@ -200,6 +202,11 @@ std::string Metrics::json() const {
   doc["exploration_share"] = exploration_share;
   doc["shadow"] = {{"checks", shadow_checks}, {"ms", shadow_ms}, {"quarantined", quarantined}};
   doc["dispatch_ns"] = dispatch_ns;
+  doc["result_cache"] = {
+      {"hits", result_cache.hits},           {"misses", result_cache.misses},
+      {"hit_rate", result_cache.hit_rate()}, {"evictions", result_cache.evictions},
+      {"entries", result_cache.entries},     {"bytes", result_cache.bytes},
+      {"capacity", result_cache.capacity}};
   doc["limits"] = limits;
   doc["machine"] = machine().fingerprint;
   return doc.dump(2);
@@ -233,6 +240,14 @@ std::vector<Recommendation> Engine::recommend() const {
                        gain});
     }
   }
+  std::vector<Usage> usage;
+  for (const Decision *d : impl_->dispatcher->decisions())
+    if (const Choice *chosen = d->chosen.load(std::memory_order_acquire); chosen != nullptr)
+      usage.push_back({std::string(all_ops()[d->op]->id()), d->shape, chosen->candidate->backend});
+  for (Recommendation &r :
+       recommend_plugins(shipped_measurements(), here.fingerprint, static_cast<int>(impl_->threads),
+                         impl_->registry->plugins(), usage))
+    out.push_back(std::move(r));
   recommend_by_limits(metrics(), out);
   return out;
 }

@@ -32,8 +32,12 @@ void overlay(Options &target, const Options &given) {
   take(&Options::shadow_share);
   take(&Options::gate_timeout_ms);
   take(&Options::log_level);
+  take(&Options::verbose);
+  take(&Options::result_cache);
   if (!given.preferences.empty()) target.preferences = given.preferences;
 }
+
+constexpr std::array<std::string_view, 3> kGroups{kDeviceGroup, kNativeGroup, kReferenceGroup};
 
 Status check(const Options &o) {
   if (o.policy == Policy::frozen && o.strict && o.lock_file.empty())
@@ -58,6 +62,11 @@ Status check(const Options &o) {
   if (!o.isa.empty() && std::find(isas.begin(), isas.end(), o.isa) == isas.end())
     return fail(ErrorCode::usage,
                 fmt::format("unknown instruction set '{}'{}", o.isa, did_you_mean(o.isa, isas)));
+  for (const Preference &p : o.preferences)
+    if (p.backend.starts_with("@") && p.backend != kDeviceGroup && p.backend != kNativeGroup &&
+        p.backend != kReferenceGroup)
+      return fail(ErrorCode::usage, fmt::format("preferences: unknown group '{}'{}", p.backend,
+                                                did_you_mean(p.backend, kGroups)));
   for (const auto &[op, backend] : o.pin)
     if (op != "*" && op != "kmeans")
       if (const auto known = find_op(op); !known) return tl::unexpected(known.error());

@@ -67,6 +67,7 @@ Result<DeviceInstance> make_instance(const MappedPlugin &plugin, const sy_host *
   info.struct_size = sizeof(info);
   if (const auto status = api.device_info(host, device, &info, &error); status != SY_OK)
     return tl::unexpected(from_abi(error, status, out.name));
+  out.kind = info.kind;
   out.device.assign(info.name, strnlen(info.name, sizeof(info.name)));
   out.runtime_id.assign(info.runtime_id, strnlen(info.runtime_id, sizeof(info.runtime_id)));
   sy_instance *instance = nullptr;

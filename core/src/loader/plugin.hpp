@@ -23,6 +23,7 @@ Result<MappedPlugin> map_plugin(const PluginFile &file);
 struct DeviceInstance {
   std::string name;  ///< "avx512", or "opencl:0" where the plugin has several devices
   std::string device, runtime_id;
+  std::int32_t kind = SY_DEVICE_HOST;  ///< sy_device_kind of the memory it works on
   std::shared_ptr<sy_instance> instance;
   std::vector<const sy_kernel *> kernels;  ///< checked; unknown operations left out
 };

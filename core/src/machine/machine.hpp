@@ -2,6 +2,7 @@
 #pragma once
 /// What this process may use: processors, threads, places on disk.
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +24,10 @@ const Machine &machine();
 
 /// The quota of a cgroup `cpu.max` line in processors ("200000 100000" -> 2); 0 = unlimited or bad.
 double parse_cpu_max(std::string_view text) noexcept;
+
+/// What a memory control group at `directory` (its limit less what it uses, file pages that the
+/// kernel would give back not counted) leaves; nullopt without a limit.
+std::optional<std::uint64_t> cgroup_memory_left(const std::string &directory);
 
 /// Directories derived from where this code lies (the shared library, the program, or the Python
 /// extension) and from the install prefix, in order of preference. They may not exist.

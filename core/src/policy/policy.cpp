@@ -23,6 +23,9 @@ std::string pinned_backend(const Options &options, std::string_view op) {
 }
 
 bool matches_backend(const Candidate &candidate, std::string_view name) noexcept {
+  if (name == kReferenceGroup) return candidate.reference;
+  if (name == kDeviceGroup) return candidate.device_kind != SY_DEVICE_HOST;
+  if (name == kNativeGroup) return !candidate.reference && candidate.device_kind == SY_DEVICE_HOST;
   return candidate.backend == name || candidate.plugin_id == name;
 }
 

@@ -21,7 +21,8 @@ struct Candidate {
   std::string name;        ///< "quantize.f32_q4_0.block@avx512"
   std::string path, hash;  ///< of the plugin file
   std::string runtime_id;
-  bool reference = false;  ///< defines the meaning: always trusted to answer
+  std::int32_t device_kind = SY_DEVICE_HOST;  ///< sy_device_kind of the instance
+  bool reference = false;                     ///< defines the meaning: always trusted to answer
   mutable KernelStats stats;
 
   bool supports(const sy_call &call, sy_error *reason) const noexcept {

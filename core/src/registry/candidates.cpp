@@ -20,6 +20,7 @@ std::vector<std::unique_ptr<Candidate>> make_candidates(
       c->path = plugin.file.path;
       c->hash = plugin.file.hash;
       c->runtime_id = instance.runtime_id;
+      c->device_kind = instance.kind;
       out.push_back(std::move(c));
     }
   return out;
