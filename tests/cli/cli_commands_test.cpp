@@ -57,14 +57,15 @@ TEST_F(Cli, DoctorSaysThatTheYardWorks) {
 
 TEST_F(Cli, DoctorNamesACureForEverythingThatIsWrong) {
   // A damaged cache, a plugin that is none, little of everything else to find on this machine.
-  fs::create_directories(scratch.path() / "cache/machine");
+  const fs::path junk_folder = cache()->path() / "machine";
+  fs::create_directories(junk_folder);
+  std::ofstream(junk_folder / "limits.json") << "{\"schema\": 1, ";
   fs::create_directories(scratch.path() / "plugins");
-  text("cache/machine/limits.json", "{\"schema\": 1, ");
   text("plugins/switchyard_junk.so", "not a shared object");
   const std::map<std::string, std::string> environment{
-      {"SWITCHYARD_CACHE_DIR", (scratch.path() / "cache").string()},
       {"SWITCHYARD_PLUGIN_PATH", (scratch.path() / "plugins").string()}};
   const Json doc = run_json({"doctor"}, environment);
+  fs::remove_all(junk_folder);
   bool damaged = false, junk = false, limits = false;
   for (const Json &f : doc["findings"]) {
     if (f["level"] != "ok") {
