@@ -119,6 +119,7 @@ Result<Engine *> Rivals::get(const std::string &backend) {
   if (auto ok = check_backend(own_, backend); !ok) return tl::unexpected(ok.error());
   Options options = options_;
   options.pin = {{"*", backend}};
+  options.shadow_share = 0;  // whoever asks for rivals compares every answer
   EndAtOnce scope;
   auto engine = Engine::create(std::move(options));
   if (!engine) return tl::unexpected(engine.error());
