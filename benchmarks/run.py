@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks: Switchyard beside its peers in one process, and the cost of dispatch.
 
-    python benchmarks/run.py [quantize|kmeans|attention|dispatch]... [--json FILE] [--quick]
+    python benchmarks/run.py [quantize|kmeans|attention|convert|dispatch]... [--json FILE] [--quick]
 
 docs/benchmarks.md says how the figures come about. Exit status: 0; 1 when answers disagree or a
 benchmark fails; 2 for bad usage or a missing module.
@@ -23,7 +23,7 @@ import smallest_call
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = Path(os.environ.get("SWITCHYARD_BUILD", ROOT / "build"))
-GROUPS = ("quantize", "kmeans", "attention", "dispatch")
+GROUPS = ("quantize", "kmeans", "attention", "convert", "dispatch")
 
 
 def arguments() -> argparse.Namespace:
@@ -137,8 +137,8 @@ def main() -> int:
     cpus = machine.use_threads(options.threads)  # before NumPy, torch and the rest are imported
     report: dict = {"schema_version": 1, "cases": []}
     good = True
-    compared = [n for n in names if n != "dispatch"]
-    if compared:
+    compared = [n for n in names if n not in ("convert", "dispatch")]
+    if compared or "convert" in names:
         sy = module()
         from side_by_side import run_case, text_of
 
@@ -163,6 +163,8 @@ def main() -> int:
                 good = good and not result["disagreement"]
                 report["cases"].append(result)
                 print(text_of(result), flush=True)
+        if "convert" in names:
+            report["convert"] = importlib.import_module("convert").run(sy, engine, options.quick)
     if "dispatch" in names:
         report["dispatch"], fine = dispatch(options)
         good = good and fine

@@ -20,7 +20,7 @@ HEADERS = "core/include/switchyard/"
 # Folders of core/src that may name an operation: its OpSpec, its host-side driver, the public
 # functions. Files beside them: the list of operations, and the keys of a run file's jobs.
 NAME_OPS = ("core/src/ops/", "core/src/kmeans/", "core/src/quantize/", "core/src/attention/",
-            "core/src/facade/")
+            "core/src/models/", "core/src/facade/")
 NAME_OPS_FILES = ("core/src/op/op.cpp", "core/src/config/run_schema.cpp")
 # What the dispatcher calls; it is never called back.
 HELPERS = ("base", "config", "host", "io", "loader", "machine", "measure", "metrics", "op", "ops",

@@ -137,7 +137,8 @@ TEST_F(Cli, ModelsKeepTheirNamesAndOtherTensors) {
   model("model.safetensors");
   const Json doc =
       run_json({"quantize", "model.safetensors", "small.safetensors", "--format", "mlx_affine4"});
-  EXPECT_EQ(doc["tensors"].size(), 2u);
+  EXPECT_EQ(doc["tensors"].size(), 4u);
+  EXPECT_EQ(doc["quantized_tensors"], 2);
   EXPECT_EQ(doc["copied_tensors"], 2);
   const auto file = SafetensorsReader::open(scratch / "small.safetensors");
   ASSERT_TRUE(file);

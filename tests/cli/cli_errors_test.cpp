@@ -48,8 +48,16 @@ TEST_F(Cli, BadOptionValuesOutrankMissingFiles) {
   expect_error(with(quantize, {"q4_0", "--isa", "avx3"}), 2, "usage", "avx2");
   expect_error(with(quantize, {"q4_0", "--threads", "0"}), 2, "usage", "--threads");
   expect_error(with(quantize, {"q4_0", "--threads", "many"}), 2, "usage", "many");
-  expect_error({"quantize", "missing.npy", "out.gguf", "--format", "q4_0"}, 2, "usage",
+  expect_error({"quantize", "missing.npy", "out.txt", "--format", "q4_0"}, 2, "usage",
                ".safetensors");
+  expect_error({"quantize", "missing.npy", "out.gguf", "--format", "mlx_affine4"}, 2, "usage",
+               "no GGUF type");
+  expect_error({"quantize", "missing", "out"}, 2, "usage", "--recipe");
+  expect_error({"quantize", "missing", "out", "--recipe", "S", "--group-size", "32"}, 2, "usage",
+               "--group-size");
+  expect_error({"quantize", "missing", "out.npz", "--recipe", "SPEED_4BIT"}, 2, "usage", "folder");
+  expect_error({"quantize", "missing", "out", "--target-bits", "0.1"}, 2, "usage", "0.1");
+  expect_error({"quantize", "missing", "out", "--recipe", "SPEED"}, 2, "usage", "SPEED_4BIT");
   expect_error({"kmeans", "missing.npy", "-k", "0"}, 2, "usage", "-k 0");
   expect_error({"kmeans", "missing.npy", "-k", "two"}, 2, "usage", "two");
   expect_error({"kmeans", "missing.npy", "-k", "2", "--init", "kmeans++"}, 2, "usage",

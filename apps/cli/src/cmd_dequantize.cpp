@@ -2,6 +2,8 @@
 // switchyard dequantize IN OUT: back to plain numbers, with the original shape and dtype.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "arrays.hpp"
 #include "cancel.hpp"
 #include "compare.hpp"
@@ -57,43 +59,44 @@ Outcome restore_array(const Arguments &a, const Common &common) {
 }
 
 Outcome restore_model(const Arguments &a, const Common &common) {
-  if (extension_of(a.out) != ".safetensors")
-    return fail(ErrorCode::usage,
-                fmt::format("'{}': a model's tensors go into one .safetensors file", a.out));
-  if (!common.dtype.empty())
-    return fail(ErrorCode::usage, "--dtype: a model's tensors keep the dtypes they had");
+  if (auto ok = check_model_output(a.out); !ok) return tl::unexpected(ok.error());
   auto engine = make_engine(common);
   if (!engine) return tl::unexpected(engine.error());
-  auto report = dequantize_model(*engine, a.in, a.out, [](const std::string &) { return true; });
+  ModelOptions options;
+  options.dtype = common.dtype;
+  options.progress = model_progress("dequantize");
+  auto report = dequantize_model(*engine, a.in, a.out, options);
   clear_status();
   if (!report) return tl::unexpected(report.error());
   Json doc = document("dequantize");
   add_run_info(doc, "dequantize", report->info());
   const TensorReport *largest = report->largest();
-  doc["shape"] = largest ? Json(largest->shape) : Json(nullptr);
-  doc["dtype"] = nullptr;
+  doc["shape"] = largest ? Json(largest->tensor.shape) : Json(nullptr);
+  doc["dtype"] = largest ? Json(largest->tensor.dtype) : Json(nullptr);
   doc["outputs"] = Json{{"out", a.out}};
-  doc["copied_tensors"] = report->copied;
-  doc["bytes_before"] = report->bytes_before;
-  doc["bytes_after"] = report->bytes_after;
-  doc["tensors"] = Json::array();
-  for (const TensorReport &t : report->tensors) doc["tensors"].push_back(t.json());
+  doc.update(Json::parse(report->json()));
+  const auto restored = std::ranges::count_if(
+      report->tensors, [](const TensorReport &t) { return !t.info.backend.empty(); });
+  doc["restored_tensors"] = restored;
+  doc["copied_tensors"] = report->tensors.size() - static_cast<std::size_t>(restored);
   std::string text = fmt::format(
-      "{} tensors: {}\n{} -> {}, {} other tensors copied\nout: {}\n", report->tensors.size(),
-      run_info_text(report->info()), byte_size(static_cast<double>(report->bytes_before)),
-      byte_size(static_cast<double>(report->bytes_after)), report->copied, a.out);
-  if (common.verbose > 0) text += '\n' + model_text(*report, false);
+      "{} tensors restored: {}\n{} -> {}, {} other tensors copied\nout: {}\n", restored,
+      run_info_text(report->info()), byte_size(static_cast<double>(report->bytes_before())),
+      byte_size(static_cast<double>(report->bytes_after())),
+      report->tensors.size() - static_cast<std::size_t>(restored), a.out);
+  if (common.verbose > 0) text += '\n' + model_table(*report);
   print_result(common, doc, text);
   return 0;
 }
 
 Outcome run(const Arguments &a, const Common &common) {
   if (auto ok = check_common(common); !ok) return tl::unexpected(ok.error());
+  auto model = is_quantized_model(a.in);
+  if (model && *model) return restore_model(a, common);
   if (auto ok = check_output(a.out, {".npy", ".npz", ".safetensors"}); !ok)
     return tl::unexpected(ok.error());
-  auto model = is_quantized_model(a.in);
   if (!model) return tl::unexpected(model.error());
-  return *model ? restore_model(a, common) : restore_array(a, common);
+  return restore_array(a, common);
 }
 
 }  // namespace
@@ -102,8 +105,13 @@ void add_dequantize(Program &program) {
   auto a = std::make_shared<Arguments>();
   CLI::App *app = add_command(program, nullptr, "dequantize", "Restore what `quantize` wrote",
                               [a, &program] { return run(*a, program.common); });
-  app->add_option("IN", a->in, ".npz or .safetensors written by `quantize`")->required();
-  app->add_option("OUT", a->out, ".npy, .npz or .safetensors; a model: .safetensors")->required();
+  app->add_option(
+         "IN", a->in,
+         ".npz or .safetensors written by `quantize`, or a model: a folder, .safetensors or .gguf")
+      ->required();
+  app->add_option("OUT", a->out,
+                  ".npy, .npz or .safetensors; a model: a folder, .safetensors or .gguf")
+      ->required();
 }
 
 }  // namespace switchyard::cli

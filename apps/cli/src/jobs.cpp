@@ -8,6 +8,7 @@
 #include "arrays.hpp"
 #include "cancel.hpp"
 #include "io/cast.hpp"
+#include "io/safetensors.hpp"
 #include "model_file.hpp"
 #include "session.hpp"
 #include "shapes.hpp"
@@ -55,13 +56,14 @@ void describe_data(JobReport &report, const TensorView &x) {
   report.dtype = to_string(x.dtype());
 }
 
-void add_sizes(JobReport &report, std::uint64_t before, std::uint64_t after, const Distortion &d) {
+void add_sizes(JobReport &report, std::uint64_t before, std::uint64_t after,
+               const TensorQuality &q) {
   report.extra["bytes_before"] = before;
   report.extra["bytes_after"] = after;
-  report.extra.update(d.json());
+  report.extra.update(quality_json(q));
   report.details.push_back(fmt::format("{} -> {}, MSE {:.3g}, {:.2f} dB signal to noise",
                                        byte_size(static_cast<double>(before)),
-                                       byte_size(static_cast<double>(after)), d.mse(), d.snr_db()));
+                                       byte_size(static_cast<double>(after)), q.mse(), q.snr_db()));
 }
 
 Status run_quantize_array(Engine &engine, Rivals &rivals, const Job &job, JobReport &report) {
@@ -75,10 +77,10 @@ Status run_quantize_array(Engine &engine, Rivals &rivals, const Job &job, JobRep
   report.info = q->info;
   report.why = why(engine, describe_quantize(*x, job.quantize));
   describe_data(report, *x);
-  auto distortion = measure_distortion(engine, *x, *q);
-  if (!distortion) return tl::unexpected(distortion.error());
+  auto quality = measure_quality(engine, *x, *q);
+  if (!quality) return tl::unexpected(quality.error());
   add_sizes(report, static_cast<std::uint64_t>(x->elements()) * size_of(x->dtype()), q->bytes(),
-            *distortion);
+            *quality);
   if (auto ok = check_cancelled(); !ok) return ok;
   if (const std::string out = find(job.outputs, "out"); !out.empty()) {
     if (auto ok = write_quantized(out, *q); !ok) return ok;
@@ -89,13 +91,16 @@ Status run_quantize_array(Engine &engine, Rivals &rivals, const Job &job, JobRep
   });
 }
 
-/// All tensors that the model's report lists, compared one by one.
-Result<Comparison> compare_model(Engine &engine, Engine &other, const SafetensorsModel &model,
-                                 const ModelReport &tensors, const Job &job) {
+/// All quantised tensors of a plain model, compared one by one.
+Result<Comparison> compare_model(Engine &engine, Engine &other, const ModelReport &report,
+                                 const Job &job) {
   Comparison all;
   all.equal = true;
-  for (const TensorReport &t : tensors.tensors) {
-    auto x = model.read(t.name);
+  auto model = SafetensorsModel::open(report.in);
+  if (!model) return tl::unexpected(model.error());
+  for (const TensorReport &t : report.tensors) {
+    if (!t.quantized()) continue;
+    auto x = model->read(t.tensor.name);
     if (x && !job.dtype.empty()) x = cast(*x, *parse_dtype(job.dtype));
     if (!x) return tl::unexpected(x.error());
     auto one = compare_quantize(engine, other, *x, job.quantize, job.compare_limit);
@@ -106,40 +111,59 @@ Result<Comparison> compare_model(Engine &engine, Engine &other, const Safetensor
       all.sample = fmt::format("at most {} values of each tensor", job.compare_limit);
     if (!one->equal && all.equal) {
       all.equal = false;
-      all.difference = t.name + ": " + one->difference;
+      all.difference = t.tensor.name + ": " + one->difference;
     }
     if (auto ok = check_cancelled(); !ok) return tl::unexpected(ok.error());
   }
   return all;
 }
 
+/// Tensors that the job's filter takes, in the job's format; the others stay.
+ModelOptions model_options(const Job &job) {
+  const QuantizeOptions &o = job.quantize;
+  const TensorChoice choice{o.format, o.group_size, o.granularity, o.scale};
+  ModelOptions options;
+  options.predicate = [choice, &job](const ModelTensor &t) -> std::optional<TensorChoice> {
+    return job.tensors.matches(t.name) ? choice : TensorChoice{};
+  };
+  options.nonfinite = o.nonfinite;
+  options.dtype = job.dtype;
+  options.repeat = job.repeat;
+  options.progress = model_progress(job.name);
+  return options;
+}
+
 Status run_quantize_model(Engine &engine, Rivals &rivals, const Job &job, JobReport &report) {
-  auto model = SafetensorsModel::open(find(job.inputs, "x"));
-  if (!model) return tl::unexpected(model.error());
+  if (auto ok = check_model_rounding(job.quantize); !ok) return ok;
   const std::string out = find(job.outputs, "out");
-  auto tensors = quantize_model(
-      engine, *model, out, job.quantize, job.dtype,
-      [&](const std::string &name) { return job.tensors.matches(name); }, job.repeat);
+  auto tensors = quantize_model(engine, find(job.inputs, "x"), out, model_options(job));
   if (!tensors) return tl::unexpected(tensors.error());
-  const TensorReport &largest = *tensors->largest();
-  const DType dtype = job.dtype.empty() ? *model->find(largest.name)->dtype
-                                        : parse_dtype(job.dtype).value_or(dtypes::f32);
-  const TensorView like(static_cast<void *>(nullptr), dtype, largest.shape);
+  const TensorReport *largest = tensors->largest();
+  if (largest == nullptr)
+    return fail(ErrorCode::shape,
+                fmt::format("{} has no floating tensor of two or more dimensions to quantise",
+                            tensors->in));
+  const DType dtype =
+      parse_dtype(job.dtype.empty() ? largest->tensor.dtype : job.dtype).value_or(dtypes::f32);
+  const TensorView like(static_cast<void *>(nullptr), dtype, largest->tensor.shape);
   report.info = tensors->info();
   report.why = why(engine, describe_quantize(like, job.quantize));
   describe_data(report, like);
   if (!out.empty()) report.outputs["out"] = out;
-  report.extra["tensor_count"] = tensors->tensors.size();
-  report.extra["copied_tensors"] = tensors->copied;
-  add_sizes(report, tensors->bytes_before, tensors->bytes_after, tensors->distortion);
+  report.extra["tensor_count"] = tensors->quantized();
+  add_sizes(report, tensors->bytes_before(), tensors->bytes_after(), tensors->quality());
+  const Json all = Json::parse(tensors->json());
+  report.extra["copied_tensors"] = all["copied_tensors"];
+  report.extra["time"] = all["time"];
   report.extra["tensors"] = Json::array();
-  for (const TensorReport &t : tensors->tensors) report.extra["tensors"].push_back(t.json());
-  report.details.push_back(fmt::format("{} tensors quantised, {} copied; the largest is {}",
-                                       tensors->tensors.size(), tensors->copied, largest.name));
-  report.details.push_back(model_text(*tensors, true));
-  return compare_with(report, rivals, job, [&](Engine &other) {
-    return compare_model(engine, other, *model, *tensors, job);
-  });
+  for (const Json &t : all["tensors"])
+    if (!t["choice"].is_null()) report.extra["tensors"].push_back(t);
+  report.details.push_back(
+      fmt::format("{} tensors quantised, {} copied; the largest is {}", tensors->quantized(),
+                  tensors->tensors.size() - tensors->quantized(), largest->tensor.name));
+  report.details.push_back(model_table(*tensors));
+  return compare_with(report, rivals, job,
+                      [&](Engine &other) { return compare_model(engine, other, *tensors, job); });
 }
 
 Status run_quantize(Engine &engine, Rivals &rivals, const Job &job, JobReport &report) {
@@ -155,11 +179,17 @@ Status run_dequantize(Engine &engine, Rivals &rivals, const Job &job, JobReport 
   auto model = is_quantized_model(in);
   if (!model) return tl::unexpected(model.error());
   if (*model) {
-    auto tensors = dequantize_model(
-        engine, in, out, [&](const std::string &name) { return job.tensors.matches(name); });
+    ModelOptions options;
+    options.predicate = [&job](const ModelTensor &t) -> std::optional<TensorChoice> {
+      if (!job.tensors.matches(t.name)) return std::nullopt;
+      return TensorChoice{};
+    };
+    options.dtype = job.dtype;
+    options.progress = model_progress(job.name);
+    auto tensors = dequantize_model(engine, in, out, options);
     if (!tensors) return tl::unexpected(tensors.error());
     report.info = tensors->info();
-    if (const TensorReport *largest = tensors->largest()) report.shape = largest->shape;
+    if (const TensorReport *largest = tensors->largest()) report.shape = largest->tensor.shape;
     report.extra["tensor_count"] = tensors->tensors.size();
     report.details.push_back(fmt::format("{} tensors restored", tensors->tensors.size()));
     if (!out.empty()) report.outputs["out"] = out;

@@ -3,287 +3,182 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "arrays.hpp"
 #include "base/checked.hpp"
 #include "cancel.hpp"
 #include "io/array_file.hpp"
+#include "io/file.hpp"
+#include "io/safetensors.hpp"
+#include "models/quality.hpp"
 #include "ops/quantize_formats.hpp"
-#include "quantize/quantize.hpp"
+#include "session.hpp"
 #include "text.hpp"
 
 namespace switchyard::cli {
 namespace {
 
-bool is_floating(const std::optional<DType> &t) {
-  return t && (t->code == SY_TYPE_FLOAT || t->code == SY_TYPE_BFLOAT);
+bool is_folder(const std::string &name) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(name, ignored);
 }
 
-std::uint64_t bytes_of(const TensorView &x) {
-  return static_cast<std::uint64_t>(x.elements()) * size_of(x.dtype());
+bool is_model_name(const std::string &name) {
+  return name.ends_with(".safetensors.index.json") || name.ends_with(".gguf") || is_folder(name);
 }
 
-/// MLX's description of its own formats, for tools that look for one.
-SafetensorsMetadata model_metadata(const Json &tensors, const QuantizeOptions &options) {
-  SafetensorsMetadata metadata{{"meta", Json{{"tensors", tensors}}.dump()}};
-  const auto format = parse_quant_format(options.format);
-  if (format && (*format)->family == QuantFamily::affine && !tensors.empty()) {
-    metadata["format"] = "mlx";
-    metadata["quantization"] = Json{
-        {"group_size", tensors.front()["group_size"]},
-        {"bits", (*format)->bits},
-        {"mode", "affine"}}.dump();
-  }
-  return metadata;
-}
+std::string bytes_text(std::uint64_t bytes) { return byte_size(static_cast<double>(bytes)); }
 
-/// The result of the run with the median time.
-Result<Quantized> median_quantize(Engine &engine, const TensorView &x,
-                                  const QuantizeOptions &options, int repeat) {
-  EndAtOnce scope;
-  auto q = engine.quantize(x, options);
-  std::vector<double> times;
-  if (q) times.push_back(q->info.time_ms);
-  QuantizeOptions again = options;
-  for (int i = 1; q && i < repeat; ++i) {
-    again.codes_out = q->codes;
-    again.scales_out = q->scales;
-    again.biases_out = q->biases;
-    auto next = engine.quantize(x, again);
-    if (!next) return next;
-    times.push_back(next->info.time_ms);
-    q->info = next->info;
-  }
-  if (!q) return q;
-  std::ranges::sort(times);
-  q->info.time_ms = times[times.size() / 2];
-  return q;
-}
-
-/// What will be written for every tensor of the model, known before anything is computed.
-struct Plan {
-  std::vector<SafetensorSpec> specs;
-  std::vector<const SafetensorInfo *> quantized, copied;
-};
-
-Error about(Error error, const std::string &path, const std::string &tensor) {
-  if (error.file.empty()) error.file = path;
-  error.message = fmt::format("tensor '{}': {}", tensor, error.message);
-  return error;
-}
-
-Result<Plan> make_plan(const SafetensorsModel &model, const QuantizeOptions &options,
-                       const std::string &dtype, const NameFilter &wanted) {
-  Plan plan;
-  const auto add = [&](const std::string &name, const QuantArray &array) {
-    plan.specs.push_back({name, array.dtype, {array.shape().begin(), array.shape().end()}});
-  };
-  auto params = quantize_params_of(options);
-  if (!params) return tl::unexpected(params.error());
-  for (const std::string &name : model.names()) {
-    const SafetensorInfo &info = *model.find(name);
-    if (!is_floating(info.dtype) || info.shape.size() < 2 || !wanted(name)) {
-      if (!info.dtype)
-        return tl::unexpected(about(
-            Error{
-                ErrorCode::dtype, "dtype " + info.dtype_name + " cannot be read", {}, 0, 0, -1, {}},
-            model.path(), name));
-      plan.copied.push_back(&info);
-      plan.specs.push_back({name, *info.dtype, info.shape});
-      continue;
-    }
-    const DType type = dtype.empty() ? *info.dtype : parse_dtype(dtype).value_or(*info.dtype);
-    auto layout = quant_layout(*params, info.shape, type);
-    if (!layout) return tl::unexpected(about(layout.error(), model.path(), name));
-    const ArrayNames names = model_names(name);
-    add(names.codes, layout->codes);
-    if (layout->scales) add(names.scales, *layout->scales);
-    if (layout->biases) add(names.biases, *layout->biases);
-    plan.quantized.push_back(&info);
-  }
-  return plan;
-}
-
-/// The metadata that a tensor will have, also before it is quantised.
-Json planned_meta(const SafetensorInfo &info, const QuantizeOptions &options,
-                  const std::string &dtype) {
-  Quantized q;
-  const auto params = quantize_params_of(options);
-  q.format = (*parse_quant_format(options.format))->name;
-  q.shape = info.shape;
-  q.dtype = dtype.empty() ? *info.dtype : parse_dtype(dtype).value_or(*info.dtype);
-  q.group_size = static_cast<int>(params->group_size);
-  q.granularity = options.granularity;
-  return quantized_meta(q);
-}
-
-template <class F>
-void for_each_f32(const Tensor &x, F use) {
-  const float *p = x.data<const float>();
-  for (std::int64_t i = 0; i < x.elements(); ++i) use(i, p[i]);
+std::string bits_text(std::uint64_t bytes, std::int64_t values) {
+  return values > 0
+             ? fmt::format("{:.2f}", static_cast<double>(bytes) * 8 / static_cast<double>(values))
+             : "-";
 }
 
 }  // namespace
 
-void Distortion::add(const Distortion &other) noexcept {
-  squared_error += other.squared_error;
-  squared_signal += other.squared_signal;
-  values += other.values;
+Json quality_json(const TensorQuality &quality) {
+  const double ratio = quality.snr_db();
+  return Json{{"mse", quality.mse()},
+              {"snr_db", std::isfinite(ratio) ? Json(ratio) : Json(nullptr)}};
 }
 
-double Distortion::snr_db() const noexcept {
-  return 10 * std::log10(squared_signal / squared_error);
-}
-
-Json Distortion::json() const {
-  const double ratio = snr_db();
-  return Json{{"mse", mse()}, {"snr_db", std::isfinite(ratio) ? Json(ratio) : Json(nullptr)}};
-}
-
-Result<Distortion> measure_distortion(Engine &engine, const TensorView &x, const Quantized &q) {
+Result<TensorQuality> measure_quality(Engine &engine, const TensorView &x, const Quantized &q) {
   EndAtOnce scope;
-  auto y = engine.dequantize(q);
-  if (!y) return tl::unexpected(y.error());
-  auto want = cast(x, dtypes::f32);
-  auto have = cast(*y, dtypes::f32);
-  if (!want || !have) return tl::unexpected(want ? have.error() : want.error());
-  Distortion d;
-  d.values = want->elements();
-  const float *restored = have->data<const float>();
-  for_each_f32(*want, [&](std::int64_t i, float v) {
-    const double error = static_cast<double>(v) - static_cast<double>(restored[i]);
-    d.squared_error += error * error;
-    d.squared_signal += static_cast<double>(v) * static_cast<double>(v);
-  });
-  return d;
-}
-
-Json TensorReport::json() const {
-  Json doc;
-  doc["name"] = name;
-  doc["shape"] = shape;
-  doc["backend"] = info.backend;
-  doc["kernel"] = info.kernel;
-  doc["verified"] = info.verified;
-  doc["time_ms"] = info.time_ms;
-  doc["bytes_before"] = bytes_before;
-  doc["bytes_after"] = bytes_after;
-  if (distortion.values > 0) doc.update(distortion.json());
-  return doc;
-}
-
-const TensorReport *ModelReport::largest() const noexcept {
-  const auto at = std::ranges::max_element(
-      tensors, {}, [](const TensorReport &t) { return checked_elements(t.shape).value_or(0); });
-  return at == tensors.end() ? nullptr : &*at;
-}
-
-RunInfo ModelReport::info() const {
-  RunInfo all;
-  if (const TensorReport *t = largest()) all = t->info;
-  all.time_ms = time_ms;
-  for (const TensorReport &t : tensors) {
-    if (t.info.verified == "no") all.verified = "no";
-    if (all.fallback_reason.empty()) all.fallback_reason = t.info.fallback_reason;
-  }
-  return all;
-}
-
-Result<ModelReport> quantize_model(Engine &engine, const SafetensorsModel &model,
-                                   const std::string &out, const QuantizeOptions &options,
-                                   const std::string &dtype, const NameFilter &wanted, int repeat) {
-  auto plan = make_plan(model, options, dtype, wanted);
-  if (!plan) return tl::unexpected(plan.error());
-  if (plan->quantized.empty())
-    return fail(ErrorCode::shape,
-                fmt::format("{} has no floating tensor of two or more dimensions to quantise",
-                            model.path()));
-  Json meta = Json::object();
-  for (const SafetensorInfo *info : plan->quantized)
-    meta[info->name] = planned_meta(*info, options, dtype);
-  std::optional<SafetensorsWriter> writer;
-  if (!out.empty()) {
-    auto created = SafetensorsWriter::create(out, plan->specs, model_metadata(meta, options));
-    if (!created) return tl::unexpected(created.error());
-    writer.emplace(std::move(*created));
-  }
-  const auto write = [&](const std::string &name, const Tensor &array) -> Status {
-    return writer && array.present() ? writer->write(name, array) : Status{};
-  };
-
-  ModelReport report;
-  for (const SafetensorInfo *info : plan->quantized) {
-    show_status(fmt::format("quantize {}/{} {}", report.tensors.size() + 1, plan->quantized.size(),
-                            info->name));
-    if (auto ok = check_cancelled(); !ok) return tl::unexpected(ok.error());
-    auto x = model.read(info->name);
-    if (x && !dtype.empty()) x = cast(*x, *parse_dtype(dtype));
-    if (!x) return tl::unexpected(x.error());
-    auto q = median_quantize(engine, *x, options, repeat);
-    if (!q) return tl::unexpected(about(q.error(), model.path(), info->name));
-    auto distortion = measure_distortion(engine, *x, *q);
-    if (!distortion) return tl::unexpected(about(distortion.error(), model.path(), info->name));
-    const ArrayNames names = model_names(info->name);
-    if (auto ok = write(names.codes, q->codes); !ok) return tl::unexpected(ok.error());
-    if (auto ok = write(names.scales, q->scales); !ok) return tl::unexpected(ok.error());
-    if (auto ok = write(names.biases, q->biases); !ok) return tl::unexpected(ok.error());
-    report.tensors.push_back(
-        {info->name, info->shape, bytes_of(*x), q->bytes(), *distortion, q->info});
-    const TensorReport &t = report.tensors.back();
-    report.bytes_before += t.bytes_before;
-    report.bytes_after += t.bytes_after;
-    report.time_ms += t.info.time_ms;
-    report.distortion.add(t.distortion);
-  }
-  for (const SafetensorInfo *info : plan->copied) {
-    ++report.copied;
-    if (!writer) continue;
-    auto x = model.read(info->name);
-    if (!x) return tl::unexpected(x.error());
-    if (auto ok = writer->write(info->name, *x); !ok) return tl::unexpected(ok.error());
-  }
-  clear_status();
-  if (auto ok = check_cancelled(); !ok) return tl::unexpected(ok.error());
-  if (writer)
-    if (auto ok = writer->finish(); !ok) return tl::unexpected(ok.error());
-  return report;
+  auto restored = Tensor::empty(dtypes::f32, x.shape());
+  if (!restored) return tl::unexpected(restored.error());
+  if (auto y = engine.dequantize(q, *restored); !y) return tl::unexpected(y.error());
+  auto values = contiguous_copy(x);
+  if (!values) return tl::unexpected(values.error());
+  TensorQuality quality;
+  models::add_errors(*values, restored->data<const float>(), quality);
+  return quality;
 }
 
 Result<bool> is_model_input(const std::string &name) {
+  if (is_model_name(name)) return true;
   const ArrayName parts = parse_array_name(name);
-  if (name.ends_with(".safetensors.index.json")) return true;
   if (!parts.key.empty() || extension_of(name) != ".safetensors") return false;
   auto file = SafetensorsReader::open(parts.path);
   if (!file) return tl::unexpected(file.error());
   return file->tensors().size() > 1;
 }
 
-std::string model_text(const ModelReport &report, bool quantized) {
-  std::vector<std::string> header{"tensor", "shape", "before", "after", "time", "backend"};
-  if (quantized) header.insert(header.end(), {"MSE", "SNR dB"});
-  Table table(header, "llrrrlrr");
-  const auto row = [&](const std::string &name, const std::string &shape, std::uint64_t before,
-                       std::uint64_t after, double ms, const std::string &backend,
-                       const Distortion &d) {
-    std::vector<std::string> cells{name,
-                                   shape,
-                                   byte_size(static_cast<double>(before)),
-                                   byte_size(static_cast<double>(after)),
-                                   duration(ms),
-                                   backend};
-    if (quantized)
-      cells.insert(cells.end(),
-                   {fmt::format("{:.3g}", d.mse()), fmt::format("{:.2f}", d.snr_db())});
-    table.add(std::move(cells));
+Result<bool> is_quantized_model(const std::string &name) {
+  if (is_model_name(name)) return true;
+  if (extension_of(name) != ".safetensors") return false;
+  auto file = SafetensorsReader::open(name);
+  if (!file) return tl::unexpected(file.error());
+  const auto text = file->metadata().find("meta");
+  if (text == file->metadata().end())
+    return file_error(name, "not a file of quantised arrays: it has no 'meta'");
+  const Json meta = Json::parse(text->second, nullptr, false);
+  return meta.is_object() && meta.contains("tensors");
+}
+
+Status check_model_output(const std::string &out) {
+  const std::string end = extension_of(out);
+  if (end == ".npy" || end == ".npz")
+    return fail(
+        ErrorCode::usage,
+        fmt::format("'{}': a model goes into a folder, a .safetensors or a .gguf file", out));
+  return {};
+}
+
+Status check_model_rounding(const QuantizeOptions &options) {
+  auto rounding = parse_rounding(options.rounding);
+  if (!rounding) return tl::unexpected(rounding.error());
+  if (*rounding == SY_ROUNDING_NEAREST) return {};
+  return fail(ErrorCode::usage,
+              "stochastic rounding is for one array; a model's weights are rounded "
+              "to nearest");
+}
+
+ModelProgress model_progress(std::string label) {
+  return [label = std::move(label)](const std::string &what, double done) {
+    show_status(fmt::format("{} {:3.0f} % {}", label, done * 100, what));
+    return !cancelled();
   };
-  for (const TensorReport &t : report.tensors)
-    row(t.name, shape_text(t.shape), t.bytes_before, t.bytes_after, t.info.time_ms, t.info.backend,
-        t.distortion);
-  row(fmt::format("all {}", report.tensors.size()), "", report.bytes_before, report.bytes_after,
-      report.time_ms, "", report.distortion);
+}
+
+std::string size_text(std::uint64_t before, std::uint64_t after, const TensorQuality &quality) {
+  return fmt::format(
+      "{} -> {} ({:.3g} times smaller), error {:.3g} (MSE), {:.2f} dB signal to noise\n",
+      bytes_text(before), bytes_text(after),
+      after > 0 ? static_cast<double>(before) / static_cast<double>(after) : 0.0, quality.mse(),
+      quality.snr_db());
+}
+
+std::string model_summary(const ModelReport &r) {
+  std::string out =
+      fmt::format("{} tensors {}, {} kept; {:.3f} bits per value where rules decide\n",
+                  r.quantized(), r.dry_run ? "would be quantised" : "quantised",
+                  r.tensors.size() - r.quantized(), r.bits_per_value());
+  if (r.dry_run)
+    out += fmt::format("{} -> {}; nothing was written\n", bytes_text(r.bytes_before()),
+                       bytes_text(r.bytes_after()));
+  else
+    out += size_text(r.bytes_before(), r.bytes_after(), r.quality());
+  if (r.target_bits > 0)
+    out += fmt::format(
+        "target {:g} bits per value; its error is at most {:.2g} % above the best "
+        "possible\n",
+        r.target_bits, r.target_gap * 100);
+  if (!r.dry_run)
+    out += fmt::format("decide {}, read {}, compute {}, measure errors {}, write {}; {} in all\n",
+                       duration(r.decide_ms), duration(r.read_ms), duration(r.compute_ms),
+                       duration(r.quality_ms), duration(r.write_ms), duration(r.total_ms));
+  for (const FormatSpeed &s : r.speeds) {
+    out += fmt::format("{}: {} in {}, {:.2f} GB/s", s.choice, bytes_text(s.bytes),
+                       duration(s.compute_ms), s.gb_per_s);
+    if (s.bench_gb_per_s > 0)
+      out += fmt::format(", {:.0f} % of the {:.2f} GB/s that it reaches alone",
+                         s.gb_per_s / s.bench_gb_per_s * 100, s.bench_gb_per_s);
+    out += '\n';
+  }
+  for (const std::string &rule : r.unused_rules) out += "unused rule: " + rule + '\n';
+  return out;
+}
+
+std::string model_table(const ModelReport &r) {
+  std::vector<std::string> header{"tensor", "shape", "stored", "becomes",
+                                  "before", "after", "bits"};
+  if (!r.dry_run) header.insert(header.end(), {"MSE", "SNR dB", "max error"});
+  header.push_back("rule");
+  Table table(header, r.dry_run ? "llllrrrl" : "llllrrrrrrl");
+  for (const TensorReport &t : r.tensors) {
+    std::vector<std::string> cells{t.tensor.name,
+                                   shape_text(t.tensor.shape),
+                                   t.tensor.stored,
+                                   t.choice.text(),
+                                   bytes_text(t.tensor.bytes),
+                                   bytes_text(t.bytes_after),
+                                   bits_text(t.bytes_after, t.tensor.values)};
+    if (!r.dry_run && t.quality)
+      cells.insert(cells.end(), {fmt::format("{:.3g}", t.quality->mse()),
+                                 fmt::format("{:.2f}", t.quality->snr_db()),
+                                 fmt::format("{:.3g}", t.quality->max_error)});
+    else if (!r.dry_run)
+      cells.insert(cells.end(), {"", "", ""});
+    cells.push_back(t.rule);
+    table.add(std::move(cells));
+  }
   return table.text();
+}
+
+std::string candidates_table(const ModelReport &r) {
+  Table table({"tensor", "candidate", "bits", "MSE", ""}, "llrrl");
+  bool any = false;
+  for (const TensorReport &t : r.tensors)
+    for (const CandidateError &c : t.candidates) {
+      any = true;
+      const auto values = static_cast<double>(std::max<std::int64_t>(t.tensor.values, 1));
+      table.add({t.tensor.name, c.choice.text(), bits_text(c.bytes, t.tensor.values),
+                 fmt::format("{:.3g}", c.squared_error / values), c.chosen ? "chosen" : ""});
+    }
+  return any ? table.text() : "";
 }
 
 }  // namespace switchyard::cli

@@ -1,71 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// Quantising and restoring whole models, tensor by tensor, so that memory holds one at a time.
+/// Whole models on the command line and in run files.
 
-#include "io/safetensors.hpp"
+#include <switchyard/models.hpp>
+
+#include "program.hpp"
 #include "quantized_file.hpp"
 
 namespace switchyard::cli {
 
-/// How far quantised values are from the original ones.
-struct Distortion {
-  double squared_error = 0, squared_signal = 0;
-  std::int64_t values = 0;
-
-  void add(const Distortion &other) noexcept;
-  double mse() const noexcept {
-    return values > 0 ? squared_error / static_cast<double>(values) : 0;
-  }
-  /// Signal-to-noise ratio in dB; infinite for no error at all.
-  double snr_db() const noexcept;
-  Json json() const;  ///< {mse, snr_db}; null for an infinite ratio
-};
+/// {mse, snr_db}; null for an infinite ratio.
+Json quality_json(const TensorQuality &quality);
 
 /// Dequantises and compares in f64.
-Result<Distortion> measure_distortion(Engine &engine, const TensorView &x, const Quantized &q);
+Result<TensorQuality> measure_quality(Engine &engine, const TensorView &x, const Quantized &q);
 
-struct TensorReport {
-  std::string name;
-  std::vector<std::int64_t> shape;
-  std::uint64_t bytes_before = 0, bytes_after = 0;
-  Distortion distortion;  ///< quantising only
-  RunInfo info;
-
-  Json json() const;
-};
-
-struct ModelReport {
-  std::vector<TensorReport> tensors;                ///< those that were quantised or restored
-  std::int64_t copied = 0;                          ///< tensors that stayed as they were
-  std::uint64_t bytes_before = 0, bytes_after = 0;  ///< of the tensors in the list
-  double time_ms = 0;                               ///< of the operation alone, all tensors
-  Distortion distortion;
-
-  /// Of the tensor with the most values.
-  const TensorReport *largest() const noexcept;
-  /// One info for all tensors: the largest one's, the total time, the weakest verification.
-  RunInfo info() const;
-};
-
-using NameFilter = std::function<bool(const std::string &name)>;
-
-/// Quantises the floating tensors of two or more dimensions that `wanted` accepts; copies the rest.
-/// `dtype` casts them first. `out` "" = nothing is written. `repeat`: runs of each operation, of
-/// which the median time counts.
-Result<ModelReport> quantize_model(Engine &engine, const SafetensorsModel &model,
-                                   const std::string &out, const QuantizeOptions &options,
-                                   const std::string &dtype, const NameFilter &wanted,
-                                   int repeat = 1);
-
-/// The other direction: writes tensors of their original shape and dtype under their names. Tensors
-/// that `wanted` refuses are left out.
-Result<ModelReport> dequantize_model(Engine &engine, const std::string &in, const std::string &out,
-                                     const NameFilter &wanted);
-
-/// True if `name` is a .safetensors file without :KEY that holds several tensors.
+/// True if `name` is a folder, a .gguf file, an index of shards, or a .safetensors file without
+/// :KEY that holds several tensors.
 Result<bool> is_model_input(const std::string &name);
+/// True if `name` is a model to restore: the same, but a .safetensors file that this program wrote
+/// for one array is none.
+Result<bool> is_quantized_model(const std::string &name);
 
-/// The table of a report, and its last line of totals.
-std::string model_text(const ModelReport &report, bool quantized);
+/// Usage error for names of files that hold no model.
+Status check_model_output(const std::string &out);
+
+/// Usage error for stochastic rounding: its numbers are drawn by a value's index in one call, and
+/// models are done in pieces.
+Status check_model_rounding(const QuantizeOptions &options);
+
+/// Progress on a terminal; stops after an interrupt.
+ModelProgress model_progress(std::string label);
+
+/// One line about sizes and errors.
+std::string size_text(std::uint64_t before, std::uint64_t after, const TensorQuality &quality);
+/// What was done and what it took, as lines.
+std::string model_summary(const ModelReport &report);
+/// A row for each tensor: what it was, what it becomes, why, and how well.
+std::string model_table(const ModelReport &report);
+/// Where target_bits chose: every candidate of every tensor.
+std::string candidates_table(const ModelReport &report);
 
 }  // namespace switchyard::cli

@@ -9,6 +9,7 @@
 #include "io/array_file.hpp"
 #include "io/npz.hpp"
 #include "io/safetensors.hpp"
+#include "models/source.hpp"
 #include "ops/quantize_formats.hpp"
 #include "quantize/quantize.hpp"
 
@@ -21,27 +22,37 @@ tl::unexpected<Error> corrupt(const std::string &path, const std::string &what) 
   return file_error(path, "not a file of quantised arrays: " + what);
 }
 
-/// Reads meta's fields; nullopt unless all are there and of the right kind.
+/// The options that a file's metadata name; nullopt unless they are complete.
 std::optional<Quantized> parse_meta(const Json &meta) {
-  const auto text = [&](const char *key) {
-    const auto at = meta.find(key);
-    return at != meta.end() && at->is_string() ? at->get<std::string>() : std::string();
-  };
-  if (!meta.is_object()) return std::nullopt;
+  const auto parsed = models::parse_quantized_meta(meta);
+  if (!parsed) return std::nullopt;
   Quantized q;
-  q.format = text("format");
-  const auto dtype = parse_dtype(text("dtype"));
-  const auto shape = meta.find("shape");
-  if (q.format.empty() || !dtype || shape == meta.end() || !shape->is_array()) return std::nullopt;
-  for (const Json &n : *shape) {
-    if (!n.is_number_integer()) return std::nullopt;
-    q.shape.push_back(n.get<std::int64_t>());
-  }
-  q.dtype = *dtype;
-  if (const auto group = meta.find("group_size"); group != meta.end() && group->is_number_integer())
-    q.group_size = group->get<int>();
-  if (!text("granularity").empty()) q.granularity = text("granularity");
+  q.format = parsed->choice.format;
+  q.group_size = parsed->choice.group_size;
+  q.granularity = parsed->choice.granularity;
+  q.shape = parsed->shape;
+  q.dtype = parsed->dtype;
   return q;
+}
+
+/// A block format as the one tensor of a GGUF file.
+Status write_gguf(const std::string &path, const Quantized &q) {
+  auto format = parse_quant_format(q.format);
+  if (!format) return tl::unexpected(format.error());
+  const GgmlType *type = find_ggml_type(models::ggml_name(**format));
+  if (type == nullptr)
+    return file_error(
+        path, fmt::format("format {} has no GGUF type; write .npz or .safetensors", q.format),
+        ErrorCode::usage);
+  const std::vector<GgufEntry> entries = {{"general.architecture", GgufValue::of_text("unknown")},
+                                          {"general.quantization_version", GgufValue::of_u32(2)}};
+  const std::vector<GgufSpec> specs = {{"data", type, q.shape}};
+  auto layout = gguf_layout(path, entries, specs);
+  if (!layout) return tl::unexpected(layout.error());
+  std::string bytes = layout->header;
+  bytes.append(q.codes.data<const char>(), q.codes.bytes());
+  bytes.resize(layout->size);
+  return write_file(path, bytes);
 }
 
 bool fits(const Tensor &array, const QuantArray &want) {
@@ -52,13 +63,6 @@ bool fits(const Tensor &array, const QuantArray &want) {
 
 ArrayNames array_names(bool blocks) { return {blocks ? "blocks" : "codes", "scales", "biases"}; }
 
-ArrayNames model_names(const std::string &name) {
-  constexpr std::string_view suffix = ".weight";
-  const bool weight = name.ends_with(suffix);
-  const std::string base = weight ? name.substr(0, name.size() - suffix.size()) : name;
-  return {name, base + ".scales", base + ".biases"};
-}
-
 Status check_quantize_options(const QuantizeOptions &options) {
   auto params = quantize_params_of(options);
   if (!params) return tl::unexpected(params.error());
@@ -66,16 +70,12 @@ Status check_quantize_options(const QuantizeOptions &options) {
 }
 
 Json quantized_meta(const Quantized &q) {
-  Json meta;
-  meta["format"] = q.format;
-  meta["shape"] = q.shape;
-  meta["dtype"] = to_string(q.dtype);
-  meta["group_size"] = q.group_size;
-  meta["granularity"] = q.granularity;
-  return meta;
+  return models::quantized_meta({q.format, q.group_size, q.granularity, "default"}, q.shape,
+                                q.dtype);
 }
 
 Status write_quantized(const std::string &path, const Quantized &q) {
+  if (extension_of(path) == ".gguf") return write_gguf(path, q);
   const ArrayNames names = array_names(q.is_blocks());
   std::vector<NamedTensor> arrays{{names.codes, q.codes}};
   if (q.scales.present()) arrays.push_back({names.scales, q.scales});
@@ -88,15 +88,6 @@ Status write_quantized(const std::string &path, const Quantized &q) {
     if (auto ok = writer->add(array.name, array.view); !ok) return ok;
   if (auto ok = writer->add_text(kMeta, meta); !ok) return ok;
   return writer->finish();
-}
-
-Result<bool> is_quantized_model(const std::string &path) {
-  if (extension_of(path) != ".safetensors") return false;
-  auto model = SafetensorsModel::open(path);
-  if (!model) return tl::unexpected(model.error());
-  const auto text = model->metadata().find(kMeta);
-  if (text == model->metadata().end()) return corrupt(path, "it has no 'meta'");
-  return Json::parse(text->second, nullptr, false).contains("tensors");
 }
 
 Result<Quantized> read_quantized(const std::string &path) {

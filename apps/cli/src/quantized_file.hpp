@@ -2,9 +2,7 @@
 #pragma once
 /// Files of quantised arrays. One array: keys `blocks` or `codes`, `scales`, `biases`, and `meta`,
 /// a JSON object {format, shape, dtype, group_size, granularity} (.npz: a text array; .safetensors:
-/// an entry of the metadata). A model (.safetensors): the codes keep the tensor's name, `x.weight`
-/// adds `x.scales` and `x.biases` as MLX does, and `meta` holds {tensors: {name: meta of one
-/// array}}; tensors that were not quantised are there as they were. docs/cli.md describes both.
+/// an entry of the metadata); .gguf: one tensor `data` of a ggml type. docs/cli.md describes them.
 
 #include <functional>
 
@@ -16,8 +14,7 @@ namespace switchyard::cli {
 struct ArrayNames {
   std::string codes, scales, biases;
 };
-ArrayNames array_names(bool blocks);              ///< of a single array
-ArrayNames model_names(const std::string &name);  ///< of a tensor of a model
+ArrayNames array_names(bool blocks);  ///< of a single array
 
 /// Usage and invalid_argument errors of the options alone.
 Status check_quantize_options(const QuantizeOptions &options);
@@ -25,11 +22,8 @@ Status check_quantize_options(const QuantizeOptions &options);
 /// The metadata of one tensor.
 Json quantized_meta(const Quantized &q);
 
-/// Writes one array to .npz or .safetensors. Atomic.
+/// Writes one array to .npz, .safetensors or (block formats) .gguf. Atomic.
 Status write_quantized(const std::string &path, const Quantized &q);
-
-/// True if `path` holds a model's `meta`.
-Result<bool> is_quantized_model(const std::string &path);
 
 /// Reads one array. io if `meta` is missing or does not fit the arrays.
 Result<Quantized> read_quantized(const std::string &path);

@@ -17,6 +17,7 @@
 #include "arrays.hpp"
 #include "config/options.hpp"
 #include "errors.hpp"
+#include "models.hpp"
 
 namespace switchyard::python {
 namespace {
@@ -356,6 +357,7 @@ NB_MODULE(_core, m) {
       .def("pinned", &pinned, nb::rv_policy::reference_internal)
       .def("search_log", &Engine::search_log)
       .def("threads", &Engine::threads);
+  bind_models(m);
 }
 
 }  // namespace switchyard::python

@@ -17,6 +17,7 @@ from ._core import version as __version__
 from ._engine import Engine
 from ._errors import Error, InputError
 from ._host import BackendConfig, CallTiming
+from ._models import RECIPES, dequantize_model, quantize_model
 from ._results import KMeansResult, Quantized, RunInfo, last_run
 
 
@@ -26,6 +27,7 @@ def create_auto() -> Engine:
 
 
 __all__ = [
+    "RECIPES",
     "BackendConfig",
     "BatchProgress",
     "CallTiming",
@@ -39,6 +41,8 @@ __all__ = [
     "available_memory",
     "batch_rows",
     "create_auto",
+    "dequantize_model",
     "last_run",
     "process_in_batches",
+    "quantize_model",
 ]

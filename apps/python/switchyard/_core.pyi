@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from typing import Any
 
 version: str
+recipe_names: tuple[str, ...]
 
 def available_memory() -> int: ...
 def view_of(x: Any, /) -> tuple[int, tuple[int, ...], tuple[int, ...], str]: ...
@@ -88,3 +89,23 @@ class Engine:
     def pinned(self, backend: str, /) -> Engine: ...
     def search_log(self) -> list[str]: ...
     def threads(self) -> int: ...
+
+def quantize_model(
+    engine: Engine,
+    in_: str,
+    out: str,
+    recipe: str,
+    rules: str,
+    choice: tuple[str, int, str, str] | None,
+    decisions: dict[str, tuple[str, int, str, str]],
+    target_bits: float | None,
+    dtype: str,
+    nonfinite: str,
+    flags: Sequence[bool],
+    shard_bytes: int,
+    progress: Any,
+    /,
+) -> str: ...
+def dequantize_model(
+    engine: Engine, in_: str, out: str, dtype: str, resume: bool, progress: Any, /
+) -> str: ...

@@ -4,5 +4,6 @@
 
 #include <switchyard/batch.hpp>
 #include <switchyard/engine.hpp>
+#include <switchyard/models.hpp>
 #include <switchyard/result.hpp>
 #include <switchyard/tensor.hpp>

@@ -102,6 +102,8 @@ class Checker {
         return {};
       case Type::any_list:
         return node.kind == Node::Kind::list ? Status{} : expected(entry, node, "a list");
+      case Type::any_map:
+        return node.kind == Node::Kind::map ? Status{} : expected(entry, node, "a mapping");
     }
     return {};
   }

@@ -30,7 +30,8 @@ enum class Type {
   slots,         ///< files by the names in `section`, a list in their order, or the first one alone
   section,       ///< a mapping described by `section`
   section_list,  ///< a list of them
-  any_list       ///< a list that the caller checks
+  any_list,      ///< a list that the caller checks
+  any_map        ///< a mapping that the caller checks
 };
 
 struct Section;

@@ -51,6 +51,8 @@ std::string type_text(const Field &f) {
       return fmt::format("list of mappings: see {}", f.section->title);
     case Type::any_list:
       return "list";
+    case Type::any_map:
+      return "mapping";
   }
   return {};
 }

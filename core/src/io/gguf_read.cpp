@@ -242,9 +242,9 @@ Result<GgufReader> GgufReader::open(const std::string &path) {
   GgufReader reader(std::move(*file));
   Cursor in(reader.file_);
   const auto magic = in.take<std::uint32_t>();
-  const auto version = in.take<std::uint32_t>();
   if (!in.failed() && magic != kMagic)
     return file_error(path, "is not a GGUF file: it does not begin with 'GGUF'");
+  const auto version = in.take<std::uint32_t>();
   if (!in.failed() && (version & 0xffffu) == 0)
     return file_error(path, "is a big-endian GGUF file, which is not supported");
   if (!in.failed() && version != 2 && version != 3)

@@ -152,6 +152,12 @@ Result<SafetensorsModel> SafetensorsModel::open(const std::string &path) {
   return model;
 }
 
+std::vector<std::string> SafetensorsModel::files() const {
+  std::vector<std::string> out;
+  for (const auto &shard : shards_) out.push_back(shard->path());
+  return out;
+}
+
 const SafetensorInfo *SafetensorsModel::find(std::string_view name) const noexcept {
   const auto it = where_.find(name);
   return it == where_.end() ? nullptr : it->second->find(name);

@@ -62,6 +62,8 @@ class SafetensorsModel {
   const std::string &path() const noexcept { return path_; }
   /// Names in file order, shard after shard.
   const std::vector<std::string> &names() const noexcept { return names_; }
+  /// Paths of all files that hold tensors.
+  std::vector<std::string> files() const;
   const SafetensorInfo *find(std::string_view name) const noexcept;
   Result<Tensor> read(std::string_view name) const;
   /// Of a tensor in `names`.
