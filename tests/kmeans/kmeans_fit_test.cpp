@@ -363,7 +363,14 @@ TEST(KMeansFit, RefusalsSayWhatIsWrong) {
   refused(
       view, [](O &o) { o.init = "kmeans++"; }, invalid, "k-means++");
   refused(
-      view, [](O &o) { o.init = "k-means||"; }, ErrorCode::unsupported, "k-means||");
+      view, [](O &o) { o.batch_size = -1; }, ErrorCode::invalid_argument, "batch_size");
+  refused(
+      view,
+      [](O &o) {
+        o.batch_size = 4;
+        o.n_init = 2;
+      },
+      ErrorCode::unsupported, "mini-batch");
   refused(
       view, [](O &o) { o.int8 = true; }, ErrorCode::unsupported, "int8");
   refused(

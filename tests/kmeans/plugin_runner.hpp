@@ -163,6 +163,28 @@ class PluginRunner final : public Runner {
   std::string variant_;
 };
 
+/// The first runner's kernels, the second's for operations (or shapes) that it lacks.
+class MixedRunner final : public Runner {
+ public:
+  MixedRunner(PluginRunner &first, std::unique_ptr<PluginRunner> second)
+      : first_(first), second_(std::move(second)) {}
+  std::unique_ptr<States> make_states(std::uint64_t constant_inputs) override {
+    return first_.make_states(constant_inputs);
+  }
+  Status run(std::string_view op, sy_call &call, States *states, Answer *answer) override {
+    return first_.supports(op, call) ? first_.run(op, call, states, answer)
+                                     : second_->run(op, call, nullptr, answer);
+  }
+  std::uint32_t threads() const noexcept override { return first_.threads(); }
+  void parallel_for(std::uint64_t n, const std::function<void(std::uint64_t)> &fn) override {
+    first_.parallel_for(n, fn);
+  }
+
+ private:
+  PluginRunner &first_;
+  std::unique_ptr<PluginRunner> second_;
+};
+
 inline std::unique_ptr<PluginRunner> reference_runner() {
   auto r = PluginRunner::load("reference", 1);
   EXPECT_NE(r, nullptr) << "the reference plugin is not built";

@@ -170,3 +170,38 @@ def test_the_gil_is_released(engine, rng):
         stop.set()
         thread.join()
     assert ticks >= 20
+
+
+def test_uses(engine, tmp_path):
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((3000, 8), np.float32)
+    fit = engine.kmeans(x, 6, init="k-means||", seed=4, closest=True)
+    assert (engine.kmeans_assign(x, fit.centroids) == fit.labels).all()
+    apart = engine.kmeans_transform(x, fit.centroids)
+    assert apart.shape == (3000, 6)
+    exact = np.sqrt(((x[:, None].astype(float) - fit.centroids[None]) ** 2).sum(-1))
+    np.testing.assert_allclose(apart, exact, rtol=1e-5)
+    assert (apart.argmin(0) == fit.closest_rows).all()
+    assert engine.kmeans(x, 6).closest_rows is None
+
+    product = engine.kmeans_product(x, 4, 16)
+    assert product.codes.shape == (3000, 4) and product.codes.dtype == np.uint8
+    error = ((product.decode().astype(float) - x) ** 2).sum()
+    assert abs(product.inertia - error) < 1e-4 * error
+
+    swept = engine.kmeans_sweep(x, [1, 2, 4], sample=200)
+    assert [e.k for e in swept.entries] == [1, 2, 4]
+    assert swept.entries[0].inertia > swept.entries[2].inertia
+
+    unit = engine.kmeans(x, 4, spherical=True)
+    np.testing.assert_allclose(np.linalg.norm(unit.centroids, axis=1), 1, rtol=1e-6)
+    small = engine.kmeans(x, 4, batch_size=100, max_iter=40)
+    assert small.labels.shape == (3000,) and small.inertia < 1.2 * engine.kmeans(x, 4).inertia
+
+    path, labels = tmp_path / "x.npy", tmp_path / "labels.npy"
+    np.save(path, x)
+    streamed = engine.kmeans_file(path, 6, init=fit.centroids, labels=labels, memory=300_000)
+    whole = engine.kmeans(x, 6, init=fit.centroids)
+    assert (np.load(labels) == whole.labels).all() and streamed.inertia == whole.inertia
+    assert (streamed.centroids == whole.centroids).all()
+    assert engine.kmeans_assign_file(path, whole.centroids, labels) == whole.inertia

@@ -21,11 +21,11 @@ constexpr std::int64_t kCompareWork = std::int64_t{1} << 25;
 constexpr int kCompareIterations = 5;
 
 struct Arguments {
-  std::string input, init = "k-means++", labels, centroids;
-  std::int64_t k = 0;
+  std::string input, init = "k-means++", labels, centroids, closest, distances;
+  std::int64_t k = 0, batch_size = 0, memory = 256;
   int n_init = 1, max_iter = 300;
   double tol = 1e-4;
-  bool int8 = false;
+  bool int8 = false, spherical = false, stream = false;
 };
 
 bool init_is_file(const std::string &init) {
@@ -48,12 +48,72 @@ Status check(const Arguments &a, const Common &common) {
                     a.init, did_you_mean(a.init, methods)));
   if (init_is_file(a.init) && a.n_init > 1)
     return bad("--n-init above 1 makes no sense with given centroids");
-  if (auto ok = check_output(a.labels, {".npy", ".npz", ".safetensors"}); !ok) return ok;
-  return check_output(a.centroids, {".npy", ".npz", ".safetensors"});
+  if (a.batch_size < 0) return bad(fmt::format("--batch-size {}: at least 1", a.batch_size));
+  if (a.memory < 1) return bad(fmt::format("--memory {}: at least 1 MiB", a.memory));
+  if (a.stream && (a.n_init > 1 || a.batch_size > 0 || a.spherical || !a.closest.empty() ||
+                   !a.distances.empty() || a.int8))
+    return bad("--stream goes with -k, --init, --max-iter, --tol, --labels and --centroids only");
+  if (a.stream && !a.labels.empty() && extension_of(a.labels) != ".npy")
+    return bad("--stream writes labels as .npy only");
+  for (const std::string *path : {&a.labels, &a.centroids, &a.closest, &a.distances})
+    if (auto ok = check_output(*path, {".npy", ".npz", ".safetensors"}); !ok) return ok;
+  return {};
+}
+
+/// A file larger than memory, in pieces.
+Outcome run_stream(const Arguments &a, const Common &common, KMeansOptions options) {
+  auto engine = make_engine(common);
+  if (!engine) return tl::unexpected(engine.error());
+  options.progress = progress_bar("k-means");
+  auto fit =
+      engine->kmeans_file(a.input, options, a.labels, static_cast<std::uint64_t>(a.memory) << 20);
+  clear_status();
+  if (!fit) return tl::unexpected(fit.error());
+  Json outputs = Json::object();
+  if (auto ok = write_outputs({{"centroids", a.centroids, fit->centroids}}, outputs); !ok)
+    return tl::unexpected(ok.error());
+  if (!a.labels.empty()) outputs["labels"] = a.labels;
+  Json doc = document("kmeans");
+  add_run_info(doc, "kmeans", fit->info);
+  doc["outputs"] = outputs;
+  doc["k"] = a.k;
+  doc["inertia"] = fit->inertia;
+  doc["n_iter"] = fit->n_iter;
+  doc["converged"] = fit->converged;
+  doc["empty_clusters"] = fit->empty_clusters;
+  std::string text = run_info_text(fit->info) + '\n';
+  text += fmt::format("{} clusters of {}: inertia {:.9g}, {} iterations, {}\n", a.k, a.input,
+                      fit->inertia, fit->n_iter,
+                      fit->converged ? "converged" : "not converged (see --max-iter)");
+  for (const auto &[slot, path] : outputs.items())
+    text += fmt::format("{}: {}\n", slot, path.get<std::string>());
+  print_result(common, doc, text);
+  return 0;
 }
 
 Outcome run(const Arguments &a, const Common &common) {
   if (auto ok = check(a, common); !ok) return tl::unexpected(ok.error());
+  KMeansOptions options;
+  options.k = a.k;
+  options.init = a.init;
+  options.n_init = a.n_init;
+  options.max_iter = a.max_iter;
+  options.tol = a.tol;
+  options.seed = common.seed.value_or(0);
+  options.int8 = a.int8;
+  options.spherical = a.spherical;
+  options.closest = !a.closest.empty();
+  options.batch_size = a.batch_size;
+  Tensor init;
+  if (init_is_file(a.init)) {
+    auto given = load_input(a.init, "f32");
+    if (!given) return tl::unexpected(given.error());
+    init = std::move(*given);
+    options.init = "given";
+    options.init_centroids = init;
+  }
+  if (a.stream) return run_stream(a, common, options);
+
   auto x = load_input(a.input, common.dtype);
   if (!x) return tl::unexpected(x.error());
   if (x->view().rank() != 2)
@@ -67,23 +127,6 @@ Outcome run(const Arguments &a, const Common &common) {
                 fmt::format("-k {}: {} has only {} rows; at most as many clusters are possible",
                             a.k, a.input, n));
 
-  KMeansOptions options;
-  options.k = a.k;
-  options.init = a.init;
-  options.n_init = a.n_init;
-  options.max_iter = a.max_iter;
-  options.tol = a.tol;
-  options.seed = common.seed.value_or(0);
-  options.int8 = a.int8;
-  Tensor init;
-  if (init_is_file(a.init)) {
-    auto given = load_input(a.init, "f32");
-    if (!given) return tl::unexpected(given.error());
-    init = std::move(*given);
-    options.init = "given";
-    options.init_centroids = init;
-  }
-
   auto engine = make_engine(common);
   if (!engine) return tl::unexpected(engine.error());
   options.progress = progress_bar("k-means");
@@ -91,10 +134,19 @@ Outcome run(const Arguments &a, const Common &common) {
   clear_status();
   if (!fit) return tl::unexpected(fit.error());
   if (fit->cancelled) return cancelled_error();
+  Tensor distances;
+  if (!a.distances.empty()) {
+    auto apart = engine->kmeans_transform(*x, fit->centroids);
+    if (!apart) return tl::unexpected(apart.error());
+    distances = std::move(*apart);
+  }
 
   Json outputs = Json::object();
-  if (auto ok = write_outputs(
-          {{"labels", a.labels, fit->labels}, {"centroids", a.centroids, fit->centroids}}, outputs);
+  if (auto ok = write_outputs({{"labels", a.labels, fit->labels},
+                               {"centroids", a.centroids, fit->centroids},
+                               {"closest", a.closest, fit->closest_rows},
+                               {"distances", a.distances, distances}},
+                              outputs);
       !ok)
     return tl::unexpected(ok.error());
 
@@ -138,7 +190,8 @@ void add_kmeans(Program &program) {
   app->add_option("IN", a->input, "Points [n, d], f32 (.npy, .npz:KEY, .safetensors:NAME)")
       ->required();
   app->add_option("-k", a->k, "Number of clusters")->required()->type_name("K");
-  app->add_option("--init", a->init, "k-means++ (default), random, or a file of centroids [k, d]")
+  app->add_option("--init", a->init,
+                  "k-means++ (default), k-means||, random, or a file of centroids [k, d]")
       ->type_name("METHOD|FILE");
   app->add_option("--n-init", a->n_init, "Runs, of which the best is kept; default 1")
       ->type_name("N");
@@ -151,6 +204,17 @@ void add_kmeans(Program &program) {
   app->add_option("--labels", a->labels, "Write labels, i32 [n]")->type_name("FILE.npy");
   app->add_option("--centroids", a->centroids, "Write centroids, f32 [k, d]")
       ->type_name("FILE.npy");
+  app->add_option("--closest", a->closest, "Write the row closest to each centroid, i64 [k]")
+      ->type_name("FILE.npy");
+  app->add_option("--distances", a->distances, "Write all distances to centroids, f32 [n, k]")
+      ->type_name("FILE.npy");
+  app->add_flag("--spherical", a->spherical, "Cluster directions: rows and centroids of length 1");
+  app->add_option("--batch-size", a->batch_size,
+                  "Mini-batches of so many rows, drawn at random; --max-iter counts them")
+      ->type_name("N");
+  app->add_flag("--stream", a->stream, "Read the .npy file in pieces: it need not fit in memory");
+  app->add_option("--memory", a->memory, "MiB that --stream may use; default 256")
+      ->type_name("MIB");
 }
 
 }  // namespace switchyard::cli

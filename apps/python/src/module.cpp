@@ -151,7 +151,8 @@ nb::tuple dequantize(Engine &engine, nb::handle codes, nb::handle scales, nb::ha
 
 nb::tuple kmeans(Engine &engine, nb::handle x, std::int64_t k, const string &init,
                  nb::handle init_centroids, int n_init, int max_iter, double tol,
-                 std::uint64_t seed, nb::handle sample_weight, bool int8) {
+                 std::uint64_t seed, nb::handle sample_weight, bool int8, bool spherical,
+                 bool closest, std::int64_t batch_size) {
   const Array in(x, "x", Access::read), start(init_centroids, "init", Access::read),
       weight(sample_weight, "sample_weight", Access::read);
   KMeansOptions options;
@@ -164,6 +165,9 @@ nb::tuple kmeans(Engine &engine, nb::handle x, std::int64_t k, const string &ini
   options.seed = seed;
   options.sample_weight = weight.view();
   options.int8 = int8;
+  options.spherical = spherical;
+  options.closest = closest;
+  options.batch_size = batch_size;
   options.progress = [interrupt = Interrupt()](double) mutable { return interrupt(); };
   auto fit = unlocked([&] { return engine.kmeans(in.view(), options); });
   if (PyErr_Occurred()) throw nb::python_error();  // KeyboardInterrupt, or a handler's own
@@ -171,15 +175,85 @@ nb::tuple kmeans(Engine &engine, nb::handle x, std::int64_t k, const string &ini
   if (r.cancelled) raise(ErrorCode::cancelled, "the fit was cancelled");
   return nb::make_tuple(to_numpy(std::move(r.labels)), to_numpy(std::move(r.centroids)), r.inertia,
                         r.n_iter, to_numpy(std::move(r.counts)), r.converged, r.empty_clusters,
-                        run_info(r.info));
+                        to_numpy(std::move(r.closest_rows)), run_info(r.info));
 }
 
 nb::tuple kmeans_assign(Engine &engine, nb::handle x, nb::handle centroids) {
-  const Array in(x, "x", Access::read), centres(centroids, "centroids", Access::read);
+  const Array in(x, "x", Access::read), c(centroids, "centroids", Access::read);
   RunInfo info;
-  Tensor labels =
-      value(unlocked([&] { return engine.kmeans_assign(in.view(), centres.view(), &info); }));
+  Tensor labels = value(unlocked([&] { return engine.kmeans_assign(in.view(), c.view(), &info); }));
   return nb::make_tuple(to_numpy(std::move(labels)), run_info(info));
+}
+
+nb::tuple kmeans_transform(Engine &engine, nb::handle x, nb::handle centroids) {
+  const Array in(x, "x", Access::read), c(centroids, "centroids", Access::read);
+  RunInfo info;
+  Tensor apart =
+      value(unlocked([&] { return engine.kmeans_transform(in.view(), c.view(), &info); }));
+  return nb::make_tuple(to_numpy(std::move(apart)), run_info(info));
+}
+
+KMeansOptions uses_options(const string &init, int max_iter, double tol, std::uint64_t seed) {
+  KMeansOptions options;
+  options.init = init;
+  options.max_iter = max_iter;
+  options.tol = tol;
+  options.seed = seed;
+  options.progress = [interrupt = Interrupt()](double) mutable { return interrupt(); };
+  return options;
+}
+
+nb::tuple kmeans_product(Engine &engine, nb::handle x, std::int64_t groups, std::int64_t k,
+                         const string &init, int max_iter, double tol, std::uint64_t seed) {
+  const Array in(x, "x", Access::read);
+  KMeansOptions options = uses_options(init, max_iter, tol, seed);
+  options.k = k;
+  auto made = unlocked([&] { return engine.kmeans_product(in.view(), groups, options); });
+  if (PyErr_Occurred()) throw nb::python_error();
+  ProductResult r = value(std::move(made));
+  return nb::make_tuple(to_numpy(std::move(r.codebooks)), to_numpy(std::move(r.codes)), r.inertia,
+                        run_info(r.info));
+}
+
+nb::tuple kmeans_sweep(Engine &engine, nb::handle x, const std::vector<std::int64_t> &ks,
+                       const string &init, int max_iter, double tol, std::uint64_t seed,
+                       std::int64_t sample) {
+  const Array in(x, "x", Access::read);
+  const KMeansOptions options = uses_options(init, max_iter, tol, seed);
+  auto made = unlocked([&] { return engine.kmeans_sweep(in.view(), ks, options, sample); });
+  if (PyErr_Occurred()) throw nb::python_error();
+  const SweepResult r = value(std::move(made));
+  nb::list entries;
+  for (const auto &e : r.entries)
+    entries.append(nb::make_tuple(e.k, e.inertia, e.silhouette, e.n_iter));
+  return nb::make_tuple(entries, r.elbow_k, r.silhouette_k);
+}
+
+nb::tuple kmeans_file(Engine &engine, const string &path, std::int64_t k, const string &init,
+                      nb::handle init_centroids, int max_iter, double tol, std::uint64_t seed,
+                      const string &labels, std::uint64_t memory) {
+  const Array start(init_centroids, "init", Access::read);
+  KMeansOptions options = uses_options(init, max_iter, tol, seed);
+  options.k = k;
+  options.init_centroids = start.view();
+  auto fit = unlocked([&] { return engine.kmeans_file(path, options, labels, memory); });
+  if (PyErr_Occurred()) throw nb::python_error();
+  KMeansResult r = value(std::move(fit));
+  return nb::make_tuple(to_numpy(std::move(r.centroids)), r.inertia, r.n_iter,
+                        to_numpy(std::move(r.counts)), r.converged, r.empty_clusters,
+                        run_info(r.info));
+}
+
+double kmeans_assign_file(Engine &engine, const string &path, nb::handle centroids,
+                          const string &labels, std::uint64_t memory) {
+  const Array c(centroids, "centroids", Access::read);
+  auto inertia = unlocked([&] {
+    return engine.kmeans_assign_file(
+        path, c.view(), labels, [interrupt = Interrupt()](double) mutable { return interrupt(); },
+        memory);
+  });
+  if (PyErr_Occurred()) throw nb::python_error();
+  return value(std::move(inertia));
 }
 
 nb::tuple attention(Engine &engine, nb::handle q, nb::handle k, nb::handle v, int causal,
@@ -345,8 +419,16 @@ NB_MODULE(_core, m) {
       .def("dequantize", &dequantize, a, a, a, "format"_a, "group_size"_a, "granularity"_a,
            "shape"_a, "dtype"_a, a)
       .def("kmeans", &kmeans, a, "k"_a, "init"_a, a, "n_init"_a, "max_iter"_a, "tol"_a, "seed"_a, a,
-           "int8"_a)
+           "int8"_a, "spherical"_a, "closest"_a, "batch_size"_a)
       .def("kmeans_assign", &kmeans_assign, a, a)
+      .def("kmeans_transform", &kmeans_transform, a, a)
+      .def("kmeans_product", &kmeans_product, a, "groups"_a, "k"_a, "init"_a, "max_iter"_a, "tol"_a,
+           "seed"_a)
+      .def("kmeans_sweep", &kmeans_sweep, a, "ks"_a, "init"_a, "max_iter"_a, "tol"_a, "seed"_a,
+           "sample"_a)
+      .def("kmeans_file", &kmeans_file, "path"_a, "k"_a, "init"_a, a, "max_iter"_a, "tol"_a,
+           "seed"_a, "labels"_a, "memory"_a)
+      .def("kmeans_assign_file", &kmeans_assign_file, "path"_a, a, "labels"_a, "memory"_a)
       .def("attention", &attention, a, a, a, "causal"_a, "window"_a.none(), "softcap"_a, a,
            "scale"_a, a, "return_lse"_a, a)
       .def("explain", &explain)

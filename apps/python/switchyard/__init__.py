@@ -18,7 +18,15 @@ from ._engine import Engine
 from ._errors import Error, InputError
 from ._host import BackendConfig, CallTiming
 from ._models import RECIPES, dequantize_model, quantize_model
-from ._results import KMeansResult, Quantized, RunInfo, last_run
+from ._results import (
+    KMeansResult,
+    ProductResult,
+    Quantized,
+    RunInfo,
+    SweepEntry,
+    SweepResult,
+    last_run,
+)
 
 
 def create_auto() -> Engine:
@@ -35,8 +43,11 @@ __all__ = [
     "Error",
     "InputError",
     "KMeansResult",
+    "ProductResult",
     "Quantized",
     "RunInfo",
+    "SweepEntry",
+    "SweepResult",
     "__version__",
     "available_memory",
     "batch_rows",

@@ -63,9 +63,43 @@ class Engine:
         seed: int,
         sample_weight: Any,
         int8: bool,
+        spherical: bool,
+        closest: bool,
+        batch_size: int,
         /,
-    ) -> tuple[Any, Any, float, int, Any, bool, int, tuple]: ...
+    ) -> tuple[Any, Any, float, int, Any, bool, int, Any, tuple]: ...
     def kmeans_assign(self, x: Any, centroids: Any, /) -> tuple[Any, tuple]: ...
+    def kmeans_transform(self, x: Any, centroids: Any, /) -> tuple[Any, tuple]: ...
+    def kmeans_product(
+        self, x: Any, groups: int, k: int, init: str, max_iter: int, tol: float, seed: int, /
+    ) -> tuple[Any, Any, float, tuple]: ...
+    def kmeans_sweep(
+        self,
+        x: Any,
+        ks: list[int],
+        init: str,
+        max_iter: int,
+        tol: float,
+        seed: int,
+        sample: int,
+        /,
+    ) -> tuple[list[tuple[int, float, float, int]], int, int]: ...
+    def kmeans_file(
+        self,
+        path: str,
+        k: int,
+        init: str,
+        init_centroids: Any,
+        max_iter: int,
+        tol: float,
+        seed: int,
+        labels: str,
+        memory: int,
+        /,
+    ) -> tuple[Any, float, int, Any, bool, int, tuple]: ...
+    def kmeans_assign_file(
+        self, path: str, centroids: Any, labels: str, memory: int, /
+    ) -> float: ...
     def attention(
         self,
         q: Any,

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import os
 from typing import Any
 
 from . import _arrays, _core
+from ._checks import _integer, _real, _text
 from ._errors import InputError
 from ._host import BackendConfig, CallTiming, benchmark
+from ._kmeans import KMeansCalls
 from ._results import KMeansResult, Quantized, remember
 
 # sy_causal of the C interface. True means bottom-right: queries are the last positions.
@@ -27,30 +28,7 @@ class _Default(str):
 _ADAPTIVE = _Default("adaptive")
 
 
-def _integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} must be an integer, not {value!r}", "invalid_argument") from None
-    if not low <= number <= high:
-        raise InputError(f"{name} must be in {low}..{high}, not {number}", "invalid_argument")
-    return number
-
-
-def _real(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be a number, not {value!r}", "invalid_argument") from None
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{name} must be a string, not {value!r}", "invalid_argument")
-    return value
-
-
-class Engine:
+class Engine(KMeansCalls):
     """Routes calls to verified, measured backends. Thread-safe; the GIL is released while it works.
 
     Arrays are read where they are, whatever their strides: NumPy arrays, torch tensors, and
@@ -254,6 +232,9 @@ class Engine:
         seed: int = 0,
         sample_weight: Any = None,
         int8: bool = False,
+        spherical: bool = False,
+        closest: bool = False,
+        batch_size: int = 0,
     ) -> KMeansResult:
         """Lloyd's k-means; equal results, bit for bit, from every backend and thread count.
 
@@ -262,7 +243,7 @@ class Engine:
         Args:
             x: float32 [n, d], finite.
             k: clusters, 1 <= k <= n.
-            init: "k-means++", "random", or the first centroids, floating [k, d] (rounded to
+            init: "k-means++", "k-means||", "random", or the first centroids, floating [k, d] (rounded to
                 float32).
             n_init: fits from different starts; the lowest inertia wins.
             max_iter: most centroid updates of a fit.
@@ -271,6 +252,10 @@ class Engine:
             seed: of the random numbers, 0 <= seed < 2**64.
             sample_weight: float32 [n], >= 0, not all zero; None for equal weights.
             int8: distances on int8-rounded data (a different, coarser result).
+            spherical: cluster directions: rows and centroids are scaled to length 1.
+            closest: also find the row nearest to each centroid.
+            batch_size: above 0, mini-batches of so many rows, drawn at random; `max_iter` counts
+                them.
 
         Returns:
             KMeansResult, with `.labels` int32 [n], `.centroids` float32 [k, d], `.inertia`,
@@ -283,7 +268,17 @@ class Engine:
         if not isinstance(init, str):
             init, start = "given", init
         torch_out = _arrays.is_torch(x)
-        labels, centroids, inertia, n_iter, counts, converged, empty, info = self._core.kmeans(
+        (
+            labels,
+            centroids,
+            inertia,
+            n_iter,
+            counts,
+            converged,
+            empty,
+            nearest,
+            info,
+        ) = self._core.kmeans(
             x,
             _integer("k", k, -(2**63), 2**63 - 1),
             init,
@@ -294,6 +289,9 @@ class Engine:
             _integer("seed", seed, 0, 2**64 - 1),
             sample_weight,
             bool(int8),
+            bool(spherical),
+            bool(closest),
+            _integer("batch_size", batch_size, 0, 2**31 - 1),
         )
         return KMeansResult(
             labels=_arrays.wrap(labels, "", torch_out),
@@ -304,19 +302,8 @@ class Engine:
             converged=converged,
             empty_clusters=empty,
             info=remember(info),
+            closest_rows=_arrays.wrap(nearest, "", torch_out) if closest else None,
         )
-
-    def kmeans_assign(self, x: Any, centroids: Any) -> Any:
-        """Labels int32 [n] of the rows of x (float32 [n, d]) for centroids (float32 [k, d]); of
-        equally near ones the first.
-
-        Raises:
-            InputError: "shape", "dtype" or "nonfinite".
-        """
-        torch_out = _arrays.is_torch(x)
-        labels, info = self._core.kmeans_assign(x, centroids)
-        remember(info)
-        return _arrays.wrap(labels, "", torch_out)
 
     def attention(
         self,

@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 _latest = threading.local()
 
 
@@ -119,6 +121,7 @@ class KMeansResult:
         converged: stopped before `max_iter`.
         empty_clusters: clusters that ended without rows and kept their old centre.
         info: who answered (RunInfo).
+        closest_rows: int64 [k], the row nearest to each centroid (-1: none); None unless asked for.
     """
 
     labels: Any
@@ -129,3 +132,51 @@ class KMeansResult:
     converged: bool
     empty_clusters: int
     info: RunInfo
+    closest_rows: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class ProductResult:
+    """Product quantisation: a codebook for each group of adjacent columns.
+
+    Attributes:
+        codebooks: float32 [groups, k, d / groups].
+        codes: uint8 [n, groups] where k <= 256, else int32.
+        inertia: the squared error of decoding.
+        info: who answered for the first group (RunInfo).
+    """
+
+    codebooks: Any
+    codes: Any
+    inertia: float
+    info: RunInfo
+
+    def decode(self, codes: Any = None) -> Any:
+        """The rows that codes (default: all) stand for, float32 [n, d]; NumPy only."""
+        codes = self.codes if codes is None else codes
+        parts = [book[codes[:, g]] for g, book in enumerate(self.codebooks)]
+        return np.concatenate(parts, axis=1)
+
+
+class SweepEntry(NamedTuple):
+    """One k: inertia, mean silhouette of the sampled rows (-1..1; 0 for k = 1), iterations."""
+
+    k: int
+    inertia: float
+    silhouette: float
+    n_iter: int
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """Fits for several k.
+
+    Attributes:
+        entries: a SweepEntry for each k.
+        elbow_k: where the inertia lies farthest below the line from the first to the last.
+        silhouette_k: the k of the largest silhouette.
+    """
+
+    entries: list[SweepEntry]
+    elbow_k: int
+    silhouette_k: int

@@ -122,7 +122,7 @@ using Progress = std::function<bool(double done)>;
 
 struct KMeansOptions {
   std::int64_t k = 8;
-  std::string init = "k-means++";  ///< k-means++ | random | given (init_centroids)
+  std::string init = "k-means++";  ///< k-means++ | k-means|| | random | given (init_centroids)
   TensorView init_centroids{};     ///< f32 [k, d]
   int n_init = 1;
   int max_iter = 300;
@@ -130,6 +130,13 @@ struct KMeansOptions {
   std::uint64_t seed = 0;
   TensorView sample_weight{};  ///< f32 [n], >= 0, not all zero
   bool int8 = false;
+  /// Clusters directions: rows and centroids are scaled to length 1. A row of zeros is an error.
+  bool spherical = false;
+  /// Also find, for each centroid, the row of x that is closest to it.
+  bool closest = false;
+  /// > 0: mini-batch k-means. Each of max_iter steps draws so many rows and moves the centroids to
+  /// the means of all rows drawn for them so far; n_init starts are not offered.
+  std::int64_t batch_size = 0;
   Progress progress{};
 };
 
@@ -142,7 +149,29 @@ struct KMeansResult {
   bool converged = false;
   bool cancelled = false;           ///< the result of the last completed iteration
   std::int64_t empty_clusters = 0;  ///< clusters that kept their old centre
+  Tensor closest_rows;              ///< i64 [k] on request: lowest D*, then lowest row; -1 if empty
   RunInfo info;
+};
+
+/// One codebook for each of m groups of adjacent columns.
+struct ProductResult {
+  Tensor codebooks;    ///< f32 [m, k, d / m]
+  Tensor codes;        ///< [n, m]: u8 where k <= 256, else i32
+  double inertia = 0;  ///< summed over the groups: the squared error of decoding
+  RunInfo info;        ///< of the first group
+};
+
+/// Fits for several k.
+struct SweepResult {
+  struct Entry {
+    std::int64_t k = 0;
+    double inertia = 0;
+    double silhouette = 0;  ///< mean over the sample, -1..1; 0 where k is 1
+    int n_iter = 0;
+  };
+  std::vector<Entry> entries;     ///< as asked for, ascending in k
+  std::int64_t elbow_k = 0;       ///< farthest below the line from first to last inertia
+  std::int64_t silhouette_k = 0;  ///< of the largest silhouette, the lowest k among equals
 };
 
 struct AttentionOptions {
@@ -337,6 +366,27 @@ class SY_API Engine {
   Result<KMeansResult> kmeans(TensorView x, const KMeansOptions &options);
   /// Labels (i32 [n]) of rows for given centroids.
   Result<Tensor> kmeans_assign(TensorView x, TensorView centroids, RunInfo *info = nullptr);
+  /// Clusters the rows of a .npy file (f32 or f16, C order) that need not fit in memory: about
+  /// `memory` bytes are used. The result is that of `kmeans` on the whole array, bit for bit, from
+  /// the same first centroids; k-means++ and k-means|| choose them among as many rows, drawn at
+  /// random, as fit. Labels go to the .npy file `labels`, if one is named, not into the result.
+  /// Not offered: weights, n_init, batches, int8, spherical, closest.
+  Result<KMeansResult> kmeans_file(const std::string &path, const KMeansOptions &options,
+                                   const std::string &labels = {},
+                                   std::uint64_t memory = std::uint64_t{256} << 20);
+  /// Labels of a .npy file's rows, written to another; likewise in pieces. Returns the inertia.
+  Result<double> kmeans_assign_file(const std::string &path, TensorView centroids,
+                                    const std::string &labels, const Progress &progress = {},
+                                    std::uint64_t memory = std::uint64_t{256} << 20);
+  /// Distances (Euclidean, RN(sqrt(D*))) of rows to centroids, f32 [n, k].
+  Result<Tensor> kmeans_transform(TensorView x, TensorView centroids, RunInfo *info = nullptr);
+  /// Product quantisation: k-means in each of `groups` groups of d / groups adjacent columns. Group
+  /// g uses seed + g. Init must not be "given".
+  Result<ProductResult> kmeans_product(TensorView x, std::int64_t groups,
+                                       const KMeansOptions &options);
+  /// Fits every k of `ks` (ascending), and scores each on `sample` rows drawn once.
+  Result<SweepResult> kmeans_sweep(TensorView x, const std::vector<std::int64_t> &ks,
+                                   const KMeansOptions &options, std::int64_t sample = 1000);
   Result<AttentionResult> attention(TensorView q, TensorView k, TensorView v,
                                     const AttentionOptions &options = {});
 

@@ -10,6 +10,8 @@
 #include "host/host.hpp"
 #include "host/log.hpp"
 #include "kmeans/fit.hpp"
+#include "kmeans/stream.hpp"
+#include "kmeans/uses.hpp"
 #include "machine/machine.hpp"
 #include "quantize/quantize.hpp"
 
@@ -192,6 +194,37 @@ Result<Tensor> Engine::kmeans_assign(TensorView x, TensorView centroids, RunInfo
   finish(*impl_, SY_OP_KMEANS_ASSIGN, own);
   if (info != nullptr) *info = std::move(own);
   return result;
+}
+
+Result<KMeansResult> Engine::kmeans_file(const std::string &path, const KMeansOptions &options,
+                                         const std::string &labels, std::uint64_t memory) {
+  auto result = kmeans::fit_file(*impl_->dispatcher, path, options, labels, memory);
+  if (result) result->info.requested_backend = impl_->requested(SY_OP_KMEANS_STEP);
+  return result;
+}
+
+Result<double> Engine::kmeans_assign_file(const std::string &path, TensorView centroids,
+                                          const std::string &labels, const Progress &progress,
+                                          std::uint64_t memory) {
+  return kmeans::assign_file(*impl_->dispatcher, path, centroids, labels, progress, memory);
+}
+
+Result<Tensor> Engine::kmeans_transform(TensorView x, TensorView centroids, RunInfo *info) {
+  auto result = kmeans::transform(*impl_->dispatcher, x, centroids, info);
+  if (result && info != nullptr) info->requested_backend = impl_->requested(SY_OP_KMEANS_ASSIGN);
+  return result;
+}
+
+Result<ProductResult> Engine::kmeans_product(TensorView x, std::int64_t groups,
+                                             const KMeansOptions &options) {
+  auto result = kmeans::product(*impl_->dispatcher, x, groups, options);
+  if (result) result->info.requested_backend = impl_->requested(SY_OP_KMEANS_STEP);
+  return result;
+}
+
+Result<SweepResult> Engine::kmeans_sweep(TensorView x, const std::vector<std::int64_t> &ks,
+                                         const KMeansOptions &options, std::int64_t sample) {
+  return kmeans::sweep(*impl_->dispatcher, x, ks, options, sample);
 }
 
 Result<AttentionResult> Engine::attention(TensorView q, TensorView k, TensorView v,

@@ -302,4 +302,41 @@ Status write_npy(const std::string &path, const TensorView &array) {
   return file->commit();
 }
 
+Result<NpyRows> NpyRows::open(const std::string &path) {
+  auto file = InputFile::open(path);
+  if (!file) return tl::unexpected(file.error());
+  NpySource source{path, file->size(), {}, &*file};
+  std::uint64_t at = 0;
+  source.next = [&](std::span<std::byte> out) {
+    auto s = file->read(at, out);
+    at += out.size();
+    return s;
+  };
+  auto opened = open_npy(source);
+  if (!opened) return tl::unexpected(opened.error());
+  auto dtype = npy_dtype(path, opened->header);
+  if (!dtype) return tl::unexpected(dtype.error());
+  const auto &shape = opened->header.shape;
+  if (shape.size() != 2)
+    return file_error(
+        path, fmt::format("rows of columns are needed, [n, d]; this is {}", shape_text(shape)),
+        ErrorCode::shape);
+  if ((opened->header.fortran && shape[0] > 1 && shape[1] > 1) || opened->header.order == '>')
+    return file_error(path,
+                      "only C-ordered little-endian files can be read row by row; rewrite it with "
+                      "numpy.ascontiguousarray",
+                      ErrorCode::unsupported);
+  const auto bytes = array_bytes(*dtype, shape);
+  if (!bytes) return file_error(path, "its shape is impossible");
+  if (auto s = check_length(source, *opened, *bytes, shape_text(shape)); !s)
+    return tl::unexpected(s.error());
+  return NpyRows(std::move(*file), *dtype, shape[0], shape[1], opened->data_offset);
+}
+
+Status NpyRows::read(std::int64_t first, std::int64_t count, void *out) const {
+  const std::uint64_t row = static_cast<std::uint64_t>(columns_) * size_of(dtype_);
+  return file_.read(offset_ + static_cast<std::uint64_t>(first) * row,
+                    {static_cast<std::byte *>(out), static_cast<std::size_t>(count) * row});
+}
+
 }  // namespace switchyard

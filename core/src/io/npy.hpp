@@ -17,6 +17,27 @@ namespace switchyard {
 /// C-contiguous array in this machine's order. Needs no second copy of the data.
 Result<Tensor> read_npy(const std::string &path);
 
+/// A matrix in a .npy file, read a few rows at a time: rank 2, C order, this machine's byte order.
+/// `read` may be called from any thread.
+class NpyRows {
+ public:
+  static Result<NpyRows> open(const std::string &path);
+  std::int64_t rows() const noexcept { return rows_; }
+  std::int64_t columns() const noexcept { return columns_; }
+  DType dtype() const noexcept { return dtype_; }
+  /// Rows first .. first + count - 1, as they lie in the file.
+  Status read(std::int64_t first, std::int64_t count, void *out) const;
+
+ private:
+  NpyRows(InputFile file, DType dtype, std::int64_t rows, std::int64_t columns,
+          std::uint64_t offset) noexcept
+      : file_(std::move(file)), dtype_(dtype), rows_(rows), columns_(columns), offset_(offset) {}
+  InputFile file_;
+  DType dtype_;
+  std::int64_t rows_, columns_;
+  std::uint64_t offset_;
+};
+
 /// Writes version 1, C order, little-endian. Any strides. bf16 is a dtype error: .npy has no name
 /// for it.
 Status write_npy(const std::string &path, const TensorView &array);

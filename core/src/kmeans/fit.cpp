@@ -4,62 +4,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "base/checked.hpp"
 #include "base/suggest.hpp"
 #include "kmeans/init.hpp"
+#include "kmeans/step.hpp"
+#include "kmeans/tally.hpp"
 #include "kmeans/update.hpp"
 
 namespace switchyard::kmeans {
 namespace {
 
-/// Who answered how many steps.
-class Tally {
- public:
-  void add(const Answer &answer) {
-    auto &mine = answers_[std::string(answer.kernel)];
-    ++mine.count;
-    mine.backend = answer.backend;
-    mine.verified = answer.verified;
-    if (!answer.fallback_reason.empty()) fallback_ = answer.fallback_reason;
-  }
-  void fill(RunInfo &info) const {
-    int most = 0;
-    for (const auto &[kernel, a] : answers_)
-      if (a.count > most) {
-        most = a.count;
-        info.kernel = kernel;
-        info.backend = a.backend;
-        info.verified = a.verified;
-      }
-    info.fallback_reason = fallback_;
-  }
-
- private:
-  struct Entry {
-    int count = 0;
-    std::string backend, verified;
-  };
-  std::map<std::string, Entry> answers_;
-  std::string fallback_;
-};
-
-class Clock {
- public:
-  double ms() const {
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_)
-        .count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
 /// A run's outcome in fewer bytes than a KMeansResult's tensors need owners.
 struct Run {
-  Tensor labels, centroids, counts;
+  Tensor labels, centroids, counts, closest;
   double inertia = 0;
   int n_iter = 0;
   bool converged = false;
@@ -82,13 +41,12 @@ class Fit {
 
  private:
   Status allocate();
-  Status seed(std::uint32_t run);
   /// One kmeans.step with centroids_ into labels_, previous_ being the hint.
   Status step(bool with_previous);
   Status lloyd(int run, int runs);
   /// Keeps labels_, centroids_, counts_ and inertia as the run's result.
   Status keep(int n_iter, bool converged);
-  StepArrays arrays() const;
+  StepArrays arrays() { return out_.arrays(in_.weights.present()); }
 
   Runner &runner_;
   const Input &in_;
@@ -97,8 +55,8 @@ class Fit {
   Poller poller_;
   std::unique_ptr<Runner::States> states_;
   Tally tally_;
-  Tensor labels_, previous_, centroids_, next_, sums_, counts_, totals_, partials_, changed_,
-      distances_;
+  StepOutputs out_;
+  Tensor previous_, centroids_, next_;
   Run run_;
 
  public:
@@ -106,69 +64,21 @@ class Fit {
 };
 
 Status Fit::allocate() {
-  const std::int64_t n = in_.n(), d = in_.d(), k = options_.k;
-  const std::array rows{n}, clusters{k}, one{std::int64_t{1}},
-      blocks{ceil_div(n, SY_KMEANS_INERTIA_BLOCK)};
-  const std::array cells{k, d};
-  struct Item {
-    Tensor *tensor;
-    DType dtype;
-    std::span<const std::int64_t> shape;
-  };
-  const Item items[] = {{&labels_, dtypes::i32, rows},     {&previous_, dtypes::i32, rows},
-                        {&distances_, dtypes::f32, rows},  {&centroids_, dtypes::f32, cells},
-                        {&next_, dtypes::f32, cells},      {&sums_, dtypes::i64, cells},
-                        {&counts_, dtypes::i64, clusters}, {&totals_, dtypes::i64, clusters},
-                        {&partials_, dtypes::f64, blocks}, {&changed_, dtypes::i64, one}};
-  for (const Item &i : items) {
-    auto t = Tensor::empty(i.dtype, i.shape);
+  if (auto s = out_.allocate(in_.n(), in_.d(), options_.k); !s) return s;
+  auto previous = Tensor::empty(dtypes::i32, std::array{in_.n()});
+  if (!previous) return tl::unexpected(previous.error());
+  previous_ = std::move(*previous);
+  for (Tensor *centroids : {&centroids_, &next_}) {
+    auto t = Tensor::empty(dtypes::f32, std::array{options_.k, in_.d()});
     if (!t) return tl::unexpected(t.error());
-    *i.tensor = std::move(*t);
+    *centroids = std::move(*t);
   }
   return {};
-}
-
-Status Fit::seed(std::uint32_t run) {
-  float *c = centroids_.data<float>();
-  if (options_.init == "given") {
-    std::copy_n(given_.data<float>(), given_.elements(), c);
-    return {};
-  }
-  if (options_.init == "k-means++")
-    return plus_plus(runner_, in_, options_.k, options_.seed, run, poller_, c);
-  random_rows(in_, options_.k, options_.seed, run, c);
-  return {};
-}
-
-StepArrays Fit::arrays() const {
-  return {labels_.data<std::int32_t>(), distances_.data<float>(), sums_.data<std::int64_t>(),
-          counts_.data<std::int64_t>(),
-          in_.weights.present() ? totals_.data<std::int64_t>() : nullptr};
 }
 
 Status Fit::step(bool with_previous) {
-  CallFrame frame(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
-  frame.input(SY_KMEANS_IN_X, in_.x);
-  frame.input(SY_KMEANS_IN_CENTROIDS, centroids_);
-  frame.input(SY_KMEANS_IN_WEIGHTS, in_.weights);
-  frame.input(SY_KMEANS_IN_SHIFTS, in_.shifts);
-  if (with_previous) frame.input(SY_KMEANS_IN_PREVIOUS_LABELS, previous_);
-  frame.output(SY_KMEANS_STEP_OUT_LABELS, labels_);
-  frame.output(SY_KMEANS_STEP_OUT_SUMS, sums_);
-  frame.output(SY_KMEANS_STEP_OUT_COUNTS, counts_);
-  if (in_.weights.present()) frame.output(SY_KMEANS_STEP_OUT_WEIGHTS, totals_);
-  frame.output(SY_KMEANS_STEP_OUT_INERTIA_PARTIALS, partials_);
-  frame.output(SY_KMEANS_STEP_OUT_CHANGED, changed_);
-  frame.output(SY_KMEANS_STEP_OUT_DISTANCES, distances_);
-  sy_kmeans_params params{};
-  params.weight_shift = in_.weight_shift;
-  frame.params(params);
-  frame.call().threads = runner_.threads();
-  poller_.watch(frame.call());
-  Answer answer;
-  if (auto s = runner_.run(SY_OP_KMEANS_STEP, frame.call(), states_.get(), &answer); !s) return s;
-  tally_.add(answer);
-  return {};
+  return run_step(runner_, in_, centroids_, with_previous ? TensorView(previous_) : TensorView(),
+                  out_, states_.get(), poller_, tally_);
 }
 
 Status Fit::keep(int n_iter, bool converged) {
@@ -181,12 +91,15 @@ Status Fit::keep(int n_iter, bool converged) {
     std::memcpy(to.data(), from.data(), from.bytes());
     return {};
   };
-  if (auto s = copy(labels_, run_.labels); !s) return s;
+  if (auto s = copy(out_.labels, run_.labels); !s) return s;
   if (auto s = copy(centroids_, run_.centroids); !s) return s;
-  if (auto s = copy(counts_, run_.counts); !s) return s;
-  run_.inertia = 0;
-  for (std::int64_t b = 0; b < partials_.elements(); ++b)
-    run_.inertia += partials_.data<double>()[b];
+  if (auto s = copy(out_.counts, run_.counts); !s) return s;
+  run_.inertia = out_.inertia();
+  if (options_.closest) {
+    auto rows = closest_rows(out_, options_.k);
+    if (!rows) return tl::unexpected(rows.error());
+    run_.closest = std::move(*rows);
+  }
   run_.n_iter = n_iter;
   run_.converged = converged;
   run_.complete = true;
@@ -208,10 +121,11 @@ Status Fit::lloyd(int run, int runs) {
     // What a cancelled fit returns must be whole: centroids with their own labels.
     if (poller_.active())
       if (auto s = keep(n_iter, false); !s) return s;
-    const bool changed = *changed_.data<std::int64_t>() != 0;
+    const bool changed = *out_.changed.data<std::int64_t>() != 0;
     const bool relocated = relocate_empty(in_, options_.k, arrays()) > 0;
     const float *old = centroids_.data<float>();
     run_.empty = update_centroids(runner_, in_, options_.k, arrays(), old, next_.data<float>());
+    if (options_.spherical) unit_rows(next_.data<float>(), old, options_.k, in_.d());
     ++n_iter;
     strict = have_previous && !changed && !relocated;
     converged =
@@ -219,7 +133,7 @@ Status Fit::lloyd(int run, int runs) {
                    centroid_shift(runner_, options_.k, in_.d(), next_.data<float>(), old) <= limit);
     std::swap(centroids_, next_);
     if (strict) break;  // the same labels, hence the same centroids: nothing is left to assign
-    std::swap(labels_, previous_);
+    std::swap(out_.labels, previous_);
     have_previous = true;
   }
   if (!strict) {
@@ -237,7 +151,8 @@ Result<KMeansResult> Fit::best_of_runs() {
   for (int r = 0; r < runs && !cancelled; ++r) {
     run_.complete = false;
     poller_.span(static_cast<double>(r) / runs, static_cast<double>(r) / runs);
-    auto s = seed(static_cast<std::uint32_t>(r));
+    auto s = first_centroids(runner_, in_, options_, given_, static_cast<std::uint32_t>(r), poller_,
+                             centroids_.data<float>());
     if (s) s = lloyd(r, runs);
     if (!s && s.error().code != ErrorCode::cancelled) return tl::unexpected(s.error());
     cancelled = !s;
@@ -249,6 +164,7 @@ Result<KMeansResult> Fit::best_of_runs() {
   result.labels = std::move(best.labels);
   result.centroids = std::move(best.centroids);
   result.counts = std::move(best.counts);
+  result.closest_rows = std::move(best.closest);
   result.inertia = best.inertia;
   result.n_iter = best.n_iter;
   result.converged = best.converged;
@@ -257,36 +173,39 @@ Result<KMeansResult> Fit::best_of_runs() {
   return result;
 }
 
+}  // namespace
+
 Status check_options(const KMeansOptions &o, std::int64_t n) {
-  constexpr std::string_view kInits[] = {"k-means++", "random", "given"};
+  constexpr std::string_view kInits[] = {"k-means++", "k-means||", "random", "given"};
   const auto refuse = [](std::string text) {
     return fail(ErrorCode::invalid_argument, std::move(text));
   };
-  if (o.init == "k-means||")
-    return fail(ErrorCode::unsupported,
-                "init 'k-means||' is not offered yet; use k-means++, random or given centroids");
   if (o.int8) return fail(ErrorCode::unsupported, "the int8 mode of k-means is not offered yet");
   if (std::ranges::find(kInits, o.init) == std::end(kInits))
-    return refuse(fmt::format("init '{}' is not known; it is k-means++, random or given{}", o.init,
-                              did_you_mean(o.init, kInits)));
+    return refuse(
+        fmt::format("init '{}' is not known; it is k-means++, k-means||, random or given{}", o.init,
+                    did_you_mean(o.init, kInits)));
   if (o.k < 1 || o.k > INT32_MAX) return refuse(fmt::format("k is {}; it must be at least 1", o.k));
   if (o.k > n)
     return refuse(fmt::format("k is {} but there are only {} rows; k must be at most n", o.k, n));
   if (o.n_init < 1) return refuse(fmt::format("n_init is {}; it must be at least 1", o.n_init));
   if (o.max_iter < 1)
     return refuse(fmt::format("max_iter is {}; it must be at least 1", o.max_iter));
+  if (o.batch_size < 0)
+    return refuse(fmt::format("batch_size is {}; it must be 0 (none) or more", o.batch_size));
+  if (o.batch_size > 0 && (o.n_init != 1 || o.spherical || o.closest))
+    return fail(ErrorCode::unsupported,
+                "mini-batch k-means offers neither n_init, spherical nor closest");
   if (!(o.tol >= 0) || !std::isfinite(o.tol))
     return refuse(fmt::format("tol is {}; it must be finite and not negative", o.tol));
   return {};
 }
 
-}  // namespace
-
 Result<KMeansResult> fit(Runner &runner, const TensorView &x, const KMeansOptions &options) {
   const Clock clock;
   if (auto s = check_options(options, x.rank() == 2 && x.dim(0) > 0 ? x.dim(0) : INT64_MAX); !s)
     return tl::unexpected(s.error());
-  auto in = make_input(runner, x, options.sample_weight, options.tol > 0);
+  auto in = make_input(runner, x, options.sample_weight, options.tol > 0, options.spherical);
   if (!in) return tl::unexpected(in.error());
   Tensor owned_centroids;
   TensorView given;
@@ -298,6 +217,21 @@ Result<KMeansResult> fit(Runner &runner, const TensorView &x, const KMeansOption
       return fail(ErrorCode::shape, fmt::format("there are {} initial centroids; k is {}",
                                                 checked->dim(0), options.k));
     given = *checked;
+    if (options.spherical) {
+      if (!owned_centroids.present()) {
+        auto copy = Tensor::empty(dtypes::f32, given.shape());
+        if (!copy) return tl::unexpected(copy.error());
+        std::copy_n(given.data<float>(), given.elements(), copy->data<float>());
+        owned_centroids = std::move(*copy);
+        given = owned_centroids;
+      }
+      unit_rows(owned_centroids.data<float>(), nullptr, options.k, in->d());
+    }
+  }
+  if (options.batch_size > 0) {
+    auto result = mini_batch(runner, *in, options, given);
+    if (result) result->info.time_ms = clock.ms();
+    return result;
   }
   Fit fit(runner, *in, options, given);
   auto result = fit.best_of_runs();

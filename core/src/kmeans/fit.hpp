@@ -16,6 +16,9 @@ namespace switchyard::kmeans {
 /// and what the backends report.
 Result<KMeansResult> fit(Runner &runner, const TensorView &x, const KMeansOptions &options);
 
+/// The options that do not depend on the data but for its number of rows.
+Status check_options(const KMeansOptions &options, std::int64_t n);
+
 /// Labels, i32 [n]: for each row of x the lowest-numbered nearest centroid.
 Result<Tensor> assign(Runner &runner, const TensorView &x, const TensorView &centroids,
                       RunInfo *info);

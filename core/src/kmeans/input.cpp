@@ -16,15 +16,17 @@ namespace {
 
 constexpr std::uint32_t kInfinity = 0x7F800000;
 
-tl::unexpected<Error> nonfinite(std::string_view name, const TensorView &t, std::int64_t index) {
+tl::unexpected<Error> nonfinite(std::string_view name, const TensorView &t, std::int64_t index,
+                                std::int64_t first_row = 0) {
   const std::int64_t row = index / t.dim(1), column = index % t.dim(1);
   const float v = t.data<float>()[row * t.stride(0) + column];
   Error error{ErrorCode::nonfinite,
-              fmt::format("{}[{}, {}] is {}; k-means needs finite values", name, row, column, v),
+              fmt::format("{}[{}, {}] is {}; k-means needs finite values", name, first_row + row,
+                          column, v),
               {},
               0,
               0,
-              index,
+              index + first_row * t.dim(1),
               {}};
   return tl::unexpected(std::move(error));
 }
@@ -49,29 +51,6 @@ std::int64_t scan_rows(const TensorView &x, std::int64_t begin, std::int64_t end
     for (std::int64_t m = 0; m < d; ++m)
       if (!std::isfinite(rows[i * x.stride(0) + m])) return i * d + m;
   return -1;
-}
-
-Status check_finite(Runner &runner, const TensorView &x, std::string_view name,
-                    std::vector<double> *column_maxima) {
-  const std::int64_t pieces = 4 * static_cast<std::int64_t>(runner.threads());
-  const auto columns = static_cast<std::size_t>(x.dim(1));
-  std::vector<std::int64_t> first(static_cast<std::size_t>(pieces), -1);
-  std::vector<std::vector<std::int32_t>> largest(static_cast<std::size_t>(pieces));
-  for_ranges(runner, x.dim(0), 1, pieces,
-             [&](std::int64_t p, std::int64_t begin, std::int64_t end) {
-               auto &mine = largest[static_cast<std::size_t>(p)];
-               mine.assign(columns, 0);
-               first[static_cast<std::size_t>(p)] = scan_rows(x, begin, end, mine);
-             });
-  for (std::int64_t index : first)
-    if (index >= 0) return nonfinite(name, x, index);
-  if (column_maxima == nullptr) return {};
-  column_maxima->assign(columns, 0);
-  for (const auto &piece : largest)
-    for (std::size_t m = 0; m < piece.size(); ++m)
-      (*column_maxima)[m] =
-          std::max((*column_maxima)[m], static_cast<double>(std::bit_cast<float>(piece[m])));
-  return {};
 }
 
 Status check_weights(Input &in, const TensorView &weights) {
@@ -105,7 +84,8 @@ Status check_weights(Input &in, const TensorView &weights) {
     largest = std::max(largest, w[i]);
   }
   if (largest == 0) return fail(ErrorCode::invalid_argument, "all sample weights are zero");
-  in.weight_shift = sy_kmeans_shift(largest, in.n());
+  in.largest_weight = static_cast<double>(largest);
+  in.weight_shift = sy_kmeans_shift(in.largest_weight, in.n());
   return {};
 }
 
@@ -126,10 +106,67 @@ std::vector<double> weighted_maxima(Runner &runner, const Input &in) {
   return maxima;
 }
 
-/// Sums over the rows of (x - centre)^power by column, in the inertia's order: eight lanes, a fixed
-/// tree, blocks ascending.
-std::vector<double> column_sums(Runner &runner, const Input &in,
-                                const std::vector<double> *centre) {
+double mean_variance(Runner &runner, const Input &in) {
+  const auto n = static_cast<double>(in.n());
+  std::vector<double> mean(static_cast<std::size_t>(in.d())), squares = mean;
+  add_column_sums(runner, in, nullptr, mean);
+  for (double &v : mean) v /= n;
+  add_column_sums(runner, in, &mean, squares);
+  double total = 0;
+  for (double v : squares) total += v / n;
+  return total / static_cast<double>(in.d());
+}
+
+Status make_unit(Runner &runner, Input &in) {
+  if (!in.owned_x.present()) {
+    auto copy = Tensor::empty(dtypes::f32, in.x.shape());
+    if (!copy) return tl::unexpected(copy.error());
+    for (std::int64_t i = 0; i < in.n(); ++i)
+      std::copy_n(in.row(i), in.d(), copy->data<float>() + i * in.d());
+    in.owned_x = std::move(*copy);
+    in.x = in.owned_x;
+  }
+  const std::int64_t pieces = 4 * static_cast<std::int64_t>(runner.threads());
+  std::vector<std::int64_t> zeros(static_cast<std::size_t>(pieces), -1);
+  for_ranges(runner, in.n(), 1, pieces, [&](std::int64_t p, std::int64_t begin, std::int64_t end) {
+    const std::int64_t zero =
+        unit_rows(in.owned_x.data<float>() + begin * in.d(), nullptr, end - begin, in.d());
+    if (zero >= 0) zeros[static_cast<std::size_t>(p)] = begin + zero;
+  });
+  for (std::int64_t row : zeros)
+    if (row >= 0)
+      return fail(ErrorCode::invalid_argument,
+                  fmt::format("row {} of x is all zeros; it has no direction to cluster", row));
+  return {};
+}
+
+}  // namespace
+
+Status check_finite(Runner &runner, const TensorView &x, std::string_view name,
+                    std::vector<double> *column_maxima, std::int64_t first_row) {
+  const std::int64_t pieces = 4 * static_cast<std::int64_t>(runner.threads());
+  const auto columns = static_cast<std::size_t>(x.dim(1));
+  std::vector<std::int64_t> first(static_cast<std::size_t>(pieces), -1);
+  std::vector<std::vector<std::int32_t>> largest(static_cast<std::size_t>(pieces));
+  for_ranges(runner, x.dim(0), 1, pieces,
+             [&](std::int64_t p, std::int64_t begin, std::int64_t end) {
+               auto &mine = largest[static_cast<std::size_t>(p)];
+               mine.assign(columns, 0);
+               first[static_cast<std::size_t>(p)] = scan_rows(x, begin, end, mine);
+             });
+  for (std::int64_t index : first)
+    if (index >= 0) return nonfinite(name, x, index, first_row);
+  if (column_maxima == nullptr) return {};
+  column_maxima->resize(columns, 0);
+  for (const auto &piece : largest)
+    for (std::size_t m = 0; m < piece.size(); ++m)
+      (*column_maxima)[m] =
+          std::max((*column_maxima)[m], static_cast<double>(std::bit_cast<float>(piece[m])));
+  return {};
+}
+
+void add_column_sums(Runner &runner, const Input &in, const std::vector<double> *centre,
+                     std::vector<double> &sums) {
   const auto d = static_cast<std::size_t>(in.d());
   const std::int64_t blocks = ceil_div(in.n(), SY_KMEANS_INERTIA_BLOCK);
   std::vector<double> partial(static_cast<std::size_t>(blocks) * d);
@@ -157,22 +194,28 @@ std::vector<double> column_sums(Runner &runner, const Input &in,
                                  begin / SY_KMEANS_INERTIA_BLOCK * static_cast<std::int64_t>(d));
                }
              });
-  std::vector<double> sums(d, 0.0);
   for (std::size_t b = 0; b < static_cast<std::size_t>(blocks); ++b)
     for (std::size_t m = 0; m < d; ++m) sums[m] += partial[b * d + m];
-  return sums;
 }
 
-double mean_variance(Runner &runner, const Input &in) {
-  const auto n = static_cast<double>(in.n());
-  std::vector<double> mean = column_sums(runner, in, nullptr);
-  for (double &v : mean) v /= n;
-  double total = 0;
-  for (double v : column_sums(runner, in, &mean)) total += v / n;
-  return total / static_cast<double>(in.d());
+std::int64_t unit_rows(float *rows, const float *instead, std::int64_t n, std::int64_t d) noexcept {
+  std::int64_t first = -1;
+  for (std::int64_t i = 0; i < n; ++i) {
+    float *row = rows + i * d;
+    double square = 0;
+    for (std::int64_t m = 0; m < d; ++m)
+      square += static_cast<double>(row[m]) * static_cast<double>(row[m]);
+    if (square > 0) {
+      const double length = std::sqrt(square);
+      for (std::int64_t m = 0; m < d; ++m)
+        row[m] = static_cast<float>(static_cast<double>(row[m]) / length);
+      continue;
+    }
+    if (first < 0) first = i;
+    if (instead != nullptr) std::copy_n(instead + i * d, d, row);
+  }
+  return first;
 }
-
-}  // namespace
 
 void for_ranges(Runner &runner, std::int64_t n, std::int64_t unit, std::int64_t pieces,
                 const std::function<void(std::int64_t, std::int64_t, std::int64_t)> &fn) {
@@ -185,7 +228,7 @@ void for_ranges(Runner &runner, std::int64_t n, std::int64_t unit, std::int64_t 
 }
 
 Result<Input> make_input(Runner &runner, const TensorView &x, const TensorView &weights,
-                         bool want_variance) {
+                         bool want_variance, bool spherical) {
   if (x.rank() != 2)
     return fail(ErrorCode::shape,
                 fmt::format("x has shape {}; k-means needs rows of columns, [n, d]",
@@ -207,8 +250,13 @@ Result<Input> make_input(Runner &runner, const TensorView &x, const TensorView &
     in.owned_x = std::move(*copy);
     in.x = in.owned_x;
   }
-  std::vector<double> maxima;
+  std::vector<double> &maxima = in.maxima;
   if (auto s = check_finite(runner, in.x, "x", &maxima); !s) return tl::unexpected(s.error());
+  if (spherical) {
+    if (auto s = make_unit(runner, in); !s) return tl::unexpected(s.error());
+    maxima.clear();
+    if (auto s = check_finite(runner, in.x, "x", &maxima); !s) return tl::unexpected(s.error());
+  }
   if (weights.present()) {
     if (auto s = check_weights(in, weights); !s) return tl::unexpected(s.error());
     maxima = weighted_maxima(runner, in);

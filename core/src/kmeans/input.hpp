@@ -16,7 +16,9 @@ struct Input {
   TensorView weights;  ///< f32 [n], contiguous, or absent
   Tensor shifts;       ///< i32 [d]
   std::int32_t weight_shift = 0;
-  double mean_variance = 0;  ///< of the columns, unweighted; 0 unless asked for
+  std::vector<double> maxima;  ///< [d]: largest |x|, or |w x|, of each column
+  double largest_weight = 0;   ///< 0 without weights
+  double mean_variance = 0;    ///< of the columns, unweighted; 0 unless asked for
 
   std::int64_t n() const noexcept { return x.dim(0); }
   std::int64_t d() const noexcept { return x.dim(1); }
@@ -27,9 +29,24 @@ struct Input {
 };
 
 /// Checks x: rank 2, at least one element, f32, f16 or bf16, finite. Copies it as f32 only if it is
-/// of another type or its rows are not runs of adjacent elements.
+/// of another type or its rows are not runs of adjacent elements; spherical: always, with every row
+/// scaled to length 1 (a row of zeros is invalid_argument).
 Result<Input> make_input(Runner &runner, const TensorView &x, const TensorView &weights,
-                         bool want_variance);
+                         bool want_variance, bool spherical = false);
+
+/// Scales rows [n, d] to length 1; a row of zeros takes the one of `instead`, or stays where that
+/// is null. Returns the first row of zeros, or -1.
+std::int64_t unit_rows(float *rows, const float *instead, std::int64_t n, std::int64_t d) noexcept;
+
+/// Takes the maxima of |x| by column into `maxima` ([d] or empty); a value that is not finite is an
+/// error that names row first_row + i.
+Status check_finite(Runner &runner, const TensorView &x, std::string_view name,
+                    std::vector<double> *maxima, std::int64_t first_row = 0);
+
+/// Adds the rows' x, or (x - centre)^2, to `sums` by column, in the inertia's order: eight lanes, a
+/// fixed tree, blocks ascending. Rows may come in several calls of whole blocks.
+void add_column_sums(Runner &runner, const Input &in, const std::vector<double> *centre,
+                     std::vector<double> &sums);
 
 /// f32 [k, d] contiguous; the view itself or a copy kept in `owned`. `name` is for errors.
 Result<TensorView> check_centroids(const TensorView &centroids, std::int64_t d, Tensor &owned,
