@@ -35,6 +35,9 @@ def test_defaults_are_the_contract():
         seed=0,
         sample_weight=None,
         int8=False,
+        spherical=False,
+        closest=False,
+        batch_size=0,
     )
     assert defaults(sy.Engine.attention) == dict(
         causal=False,
