@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs every example of docs/cli.md, in order, in one folder. `# exit N` after a line is what it
 // must return; otherwise 0.
+#include <iomanip>
 #include <regex>
 
 #include "cli/cli_test_util.hpp"
@@ -36,7 +37,7 @@ std::vector<Example> examples(const std::string &path) {
 std::vector<std::string> words(const std::string &line) {
   std::istringstream in(line);
   std::vector<std::string> out;
-  for (std::string word; in >> word;) out.push_back(word);
+  for (std::string word; in >> std::quoted(word);) out.push_back(word);
   return out;
 }
 

@@ -168,8 +168,6 @@ TEST_F(Cli, UnknownBackendListsTheKnownOnes) {
 
 TEST_F(Cli, WhatThisVersionDoesNotOfferIsSaid) {
   array("points.npy", {10, 2});
-  expect_error({"kmeans", "points.npy", "-k", "2", "--init", "k-means||"}, 4, "unsupported",
-               "k-means||");
   expect_error({"kmeans", "points.npy", "-k", "2", "--int8"}, 4, "unsupported", "int8");
 }
 
