@@ -42,8 +42,10 @@ class Sampler {
   /// An array [rows, cols] that stays valid until the next call.
   Result<TensorView> take(const SourceTensor &t, DType dtype) {
     const Matrix m = matrix_of(t.info.shape);
-    const std::int64_t unit = t.quant ? m.cols : common_unit(m.cols);
-    Pieces p = cut_rows(m.rows, m.cols, unit, kSampleValues / kSampleRuns);
+    const bool rows_whole = t.quant && (t.quant->choice.granularity == "row" ||
+                                        t.quant->choice.granularity == "channel");
+    Pieces p = cut_rows(m.rows, m.cols, rows_whole ? m.cols : common_unit(m.cols),
+                        kSampleValues / kSampleRuns);
     if (t.quant && !t.quant->by_rows) p = {m.rows, m.cols, m.rows};
     if (p.rows * p.cols <= kSampleValues || p.rows <= kSampleRuns * p.per_piece)
       return reader_.read(t, p, 0, p.rows, dtype);

@@ -50,11 +50,12 @@ Pieces cut(const SourceTensor &tensor, const QuantSpec *quant, std::size_t value
   const bool whole =
       (quant != nullptr && !quant->by_rows) || (tensor.quant.has_value() && !tensor.quant->by_rows);
   if (whole) return {m.rows, m.cols, m.rows};
-  // Rows of a quantised source, and rows that share a scale, stay whole.
-  const bool keep_rows = tensor.quant.has_value() || (quant != nullptr && rows_share_scale(*quant));
-  const std::int64_t unit = keep_rows ? m.cols : quant == nullptr ? 1 : unit_of(*quant);
-  return cut_rows(m.rows, m.cols, std::max<std::int64_t>(unit, 1),
-                  kPieceBytes / static_cast<std::int64_t>(value_bytes));
+  // Rows that share a scale stay whole; others are cut between units, of both formats where the
+  // source is quantised too. Units are powers of two, so the larger one is a multiple of the other.
+  std::int64_t unit = 1;
+  for (const QuantSpec *spec : {quant, tensor.quant ? &*tensor.quant : nullptr})
+    if (spec != nullptr) unit = std::max(unit, rows_share_scale(*spec) ? m.cols : unit_of(*spec));
+  return cut_rows(m.rows, m.cols, unit, kPieceBytes / static_cast<std::int64_t>(value_bytes));
 }
 
 Result<TensorView> ValueReader::read(const SourceTensor &tensor, const Pieces &pieces,
@@ -62,8 +63,7 @@ Result<TensorView> ValueReader::read(const SourceTensor &tensor, const Pieces &p
                                      RunInfo *info) {
   const std::array shape = {count, pieces.cols};
   if (tensor.quant) {
-    // The source's own rows: a piece of a quantised source is never a part of a row.
-    auto q = source_.read_quantized(tensor, first, count, parts_);
+    auto q = source_.read_quantized(tensor, first, count, pieces.cols, parts_);
     if (!q) return tl::unexpected(q.error());
     auto out = values_.array(dtype, q->shape);
     if (!out) return out;

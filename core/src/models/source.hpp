@@ -58,10 +58,12 @@ class Source {
   /// Bytes as stored, of a tensor that is not quantised, or (GGUF) whatever it is.
   virtual Status read_bytes(const SourceTensor &tensor, std::uint64_t offset,
                             std::span<std::byte> out) const = 0;
-  /// Arrays of rows [first, first + count) of a quantised tensor (all rows where its spec is not
-  /// by rows), in `memory`'s three blocks.
+  /// Arrays of rows [first, first + count) of a quantised tensor taken as rows of `cols` values
+  /// (whole units of its format; all of the tensor where its spec is not by rows), in `memory`'s
+  /// three blocks.
   virtual Result<Quantized> read_quantized(const SourceTensor &tensor, std::int64_t first,
-                                           std::int64_t count, Scratch (&memory)[3]) const = 0;
+                                           std::int64_t count, std::int64_t cols,
+                                           Scratch (&memory)[3]) const = 0;
 
  protected:
   std::string path_, folder_;

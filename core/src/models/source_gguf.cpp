@@ -39,11 +39,11 @@ class GgufSource final : public Source {
   }
 
   Result<Quantized> read_quantized(const SourceTensor &tensor, std::int64_t first,
-                                   std::int64_t count, Scratch (&memory)[3]) const override {
-    const Matrix m = matrix_of(tensor.info.shape);
+                                   std::int64_t count, std::int64_t cols,
+                                   Scratch (&memory)[3]) const override {
     Quantized q;
     q.format = tensor.quant->choice.format;
-    q.shape = {count, m.cols};
+    q.shape = {count, cols};
     auto part = quant_spec(tensor.quant->choice, q.shape, dtypes::f32);
     if (!part) return tl::unexpected(part.error());
     auto view = memory[0].array(part->layout.codes.dtype, part->layout.codes.shape());

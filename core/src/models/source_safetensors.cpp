@@ -82,16 +82,16 @@ class SafetensorsSource final : public Source {
   }
 
   Result<Quantized> read_quantized(const SourceTensor &tensor, std::int64_t first,
-                                   std::int64_t count, Scratch (&memory)[3]) const override {
+                                   std::int64_t count, std::int64_t cols,
+                                   Scratch (&memory)[3]) const override {
     const QuantSpec &spec = *tensor.quant;
     const ArrayNames names = model_names(tensor.info.name);
-    const Matrix m = matrix_of(tensor.info.shape);
     Quantized q;
     q.format = spec.choice.format;
     q.group_size = spec.choice.group_size;
     q.granularity = spec.choice.granularity;
     q.dtype = *tensor.dtype;
-    q.shape = spec.by_rows ? std::vector<std::int64_t>{count, m.cols} : tensor.info.shape;
+    q.shape = spec.by_rows ? std::vector<std::int64_t>{count, cols} : tensor.info.shape;
     auto part = quant_spec(spec.choice, q.shape, *tensor.dtype);
     if (!part) return tl::unexpected(part.error());
     const auto take = [&](const std::string &name, const std::optional<QuantArray> &array,
