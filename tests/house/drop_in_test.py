@@ -147,7 +147,9 @@ def main(root):
     check(len(ours) == 1 and ours[0]["supported"], "explain weighs it")
     check(ours[0]["verified"] in ("gate", "cached"), f"verified: {ours[0]['verified']}")
     check(ours[0]["median_ns"] > 0, f"measured: {ours[0]['median_ns'] / 1e6:.3f} ms")
-    check(why["chosen"].endswith("@sorted1d"), f"chosen: {why['rule']}")
+    # Whether sorting wins depends on the machine; that the fastest one is chosen does not.
+    timed = {c["kernel"]: c["median_ns"] for c in why["candidates"] if c["median_ns"] > 0}
+    check(timed[why["chosen"]] <= 1.06 * min(timed.values()), f"chosen: {why['rule']}")
     two = switchyard("explain", "kmeans", "n=5000,d=2,k=8")
     reasons = [c["reason"] for c in two["candidates"] if c["kernel"].endswith("@sorted1d")]
     check(reasons and "one-dimensional" in reasons[0], f"refused where it says so: {reasons[0]}")
