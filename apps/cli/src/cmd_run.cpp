@@ -66,9 +66,13 @@ Outcome run(const Arguments &a, const Common &common) {
     right = right && report->right();
     reports.push_back(std::move(*report));
   }
-  if (!a.metrics.empty())
-    if (auto ok = write_file(a.metrics, engine->metrics().json() + "\n"); !ok)
+  if (!a.metrics.empty()) {
+    Json metrics = Json::parse(engine->metrics().json());
+    for (const Explanation &e : engine->decisions())
+      metrics["decisions"].push_back(Json::parse(e.json()));
+    if (auto ok = write_file(a.metrics, metrics.dump(2) + "\n"); !ok)
       return tl::unexpected(ok.error());
+  }
 
   Json doc = document("run");
   doc["config"] = a.config;

@@ -382,6 +382,12 @@ string explain(Engine &engine, const string &op, const string &shape) {
   return value(unlocked([&] { return engine.explain(op, shape); })).json();
 }
 
+std::vector<string> decisions(const Engine &engine) {
+  std::vector<string> out;
+  for (const Explanation &e : engine.decisions()) out.push_back(e.json());
+  return out;
+}
+
 /// How the core sees an array: (address of the first element, shape, strides, dtype). For tests.
 nb::tuple view_of(nb::handle x) {
   const Array array(x, "x", Access::read);
@@ -432,6 +438,7 @@ NB_MODULE(_core, m) {
       .def("attention", &attention, a, a, a, "causal"_a, "window"_a.none(), "softcap"_a, a,
            "scale"_a, a, "return_lse"_a, a)
       .def("explain", &explain)
+      .def("decisions", &decisions)
       .def("metrics", &metrics)
       .def("recommend", &recommend)
       .def("plugins", &plugins)

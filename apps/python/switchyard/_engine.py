@@ -395,6 +395,11 @@ class Engine(KMeansCalls):
         items = (f"{name}={_item(value)}" for name, value in shape.items())
         return json.loads(self._core.explain(_text("op", op), ",".join(items)))
 
+    def decisions(self) -> list[dict[str, Any]]:
+        """The records of `explain`, and `calls`, for every class of calls met so far, the most
+        called first; of the candidates those that support the call."""
+        return [json.loads(record) for record in self._core.decisions()]
+
     def metrics(self) -> dict[str, Any]:
         """Counts and times since the engine was made.
 

@@ -206,10 +206,11 @@ struct Explanation {
     int samples = 0;
   };
   std::string op, shape, policy;
-  std::string chosen;      ///< kernel, "" if none supports the call
-  std::string rule;        ///< the rule that decided, in words
-  std::string store;       ///< "hit", or "miss: ..."
-  std::string reproducer;  ///< a one-line command
+  std::uint64_t calls = 0;  ///< of this class of calls so far
+  std::string chosen;       ///< kernel, "" if none supports the call
+  std::string rule;         ///< the rule that decided, in words
+  std::string store;        ///< "hit", or "miss: ..."
+  std::string reproducer;   ///< a one-line command
   std::vector<Candidate> candidates;
 
   SY_API std::string text() const;
@@ -400,6 +401,9 @@ class SY_API Engine {
   /// Explains what would be chosen for a described problem ("n=1000,d=16,k=8"), measuring nothing
   /// unless `measure`.
   Result<Explanation> explain(std::string_view op, std::string_view shape, bool measure = false);
+  /// The decision records of all classes of calls met so far, most called first; of the candidates
+  /// those that support the call.
+  std::vector<Explanation> decisions() const;
   /// Times all verified candidates on a generated problem ("n=1000,d=16,k=8").
   Result<Measurement> measure(std::string_view op, std::string_view shape,
                               const MeasureOptions &options = {});

@@ -20,6 +20,8 @@ namespace switchyard {
 /// A candidate within a decision. All but the atomics is guarded by the decision's mutex once the
 /// decision is published.
 struct Choice {
+  static constexpr int kFewSamples = 3;
+
   const Candidate *candidate = nullptr;
   const VerdictCell *verdict = nullptr;  ///< null when the call is not supported
   std::string refusal;                   ///< why `supports` said no
@@ -40,9 +42,13 @@ struct Choice {
   /// Time per call by the best knowledge there is: measured here, stored, predicted from other
   /// shapes, its author's estimate; 0 = none.
   double expected_ns() const noexcept {
-    if (samples.count() > 0) return samples.median();
+    if (samples.count() > 0) return typical_ns();
     if (stored) return stored->ns;
     return predicted.points > 0 ? predicted.ns : static_cast<double>(prior_ns);
+  }
+  /// Of few timings the least: a disturbance only ever adds.
+  double typical_ns() const noexcept {
+    return samples.count() < kFewSamples ? samples.minimum() : samples.median();
   }
   bool measured() const noexcept { return samples.count() > 0 || stored || predicted.points > 0; }
 };

@@ -89,6 +89,9 @@ std::unique_ptr<Decision> Dispatcher::make_decision(OpIndex op, const sy_call &c
     }
     d->choices.push_back(std::move(choice));
   }
+  if (const Candidate *reference = registry_.reference().find(op, call);
+      reference != nullptr && !spec.checks_parts())
+    d->shadow.expect(reference->estimate(call));
   selector_.prepare(*d, elements_of(call));
   std::vector<const Candidate *> ordered;
   for (const auto &c : d->choices)

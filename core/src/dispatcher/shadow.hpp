@@ -21,6 +21,10 @@ class ShadowBudget {
     const std::int64_t credit = credit_.fetch_add(earned, std::memory_order_relaxed) + earned;
     return credit >= cost_.load(std::memory_order_relaxed);
   }
+  /// What the first check will take, where that is known beforehand.
+  void expect(std::uint64_t ns) noexcept {
+    cost_.store(static_cast<std::int64_t>(ns), std::memory_order_relaxed);
+  }
   void pay(std::uint64_t ns) noexcept {
     const auto spent = static_cast<std::int64_t>(ns);
     credit_.fetch_sub(spent, std::memory_order_relaxed);

@@ -97,6 +97,33 @@ std::string store_text(const Decision &d, TimingStore &timings) {
   return text;
 }
 
+/// Under the decision's lock. `elements`: of the call at hand, for thresholds; 0 = any.
+Explanation record_of(const auto &engine, const Decision &d, std::int64_t elements) {
+  Explanation e;
+  e.op = all_ops()[d.op]->id();
+  e.shape = d.shape;
+  e.calls = d.calls.load(std::memory_order_relaxed);
+  const std::string pin = engine.requested(e.op);
+  e.policy = pin.empty() ? std::string(policy_name(engine.options.policy)) : "fixed";
+  const Choice *chosen = engine.dispatcher->selector().expected(d, elements);
+  if (chosen != nullptr) {
+    e.chosen = chosen->candidate->name;
+    e.rule = !d.rule.empty() ? d.rule
+             : chosen->measured()
+                 ? "not measured in this process: stored timings of like shapes say so, but not "
+                   "clearly enough to do without trying"
+                 : "not measured yet: of the verified candidates the best prior answers first";
+    if (!pin.empty()) e.rule = "pinned to " + pin + "; " + e.rule;
+  } else {
+    e.rule = pin.empty() ? "no candidate is usable; the reference answers"
+                         : "pinned to " + pin + ", which cannot answer";
+  }
+  e.store = store_text(d, *engine.timings);
+  e.reproducer = fmt::format("switchyard bench {} {} --threads {}", e.op, e.shape, d.threads);
+  for (const auto &c : d.choices) e.candidates.push_back(describe(*c, chosen));
+  return e;
+}
+
 }  // namespace
 
 Result<Explanation> Engine::explain(std::string_view op, std::string_view shape_text,
@@ -133,29 +160,19 @@ Result<Explanation> Engine::explain(std::string_view op, std::string_view shape_
 
   const std::lock_guard lock(d->mutex);
   dispatcher.selector().settle(*d);
-  Explanation e;
-  e.op = spec.id();
-  e.shape = described;
-  const std::string pin = impl_->requested(op);
-  e.policy = pin.empty() ? std::string(policy_name(impl_->options.policy)) : "fixed";
-  const std::int64_t elements = TensorView(*frame.call().inputs[0]).elements();
-  const Choice *chosen = dispatcher.selector().expected(*d, elements);
-  if (chosen != nullptr) {
-    e.chosen = chosen->candidate->name;
-    e.rule = !d->rule.empty() ? d->rule
-             : chosen->measured()
-                 ? "not measured in this process: stored timings of like shapes say so, but not "
-                   "clearly enough to do without trying"
-                 : "not measured yet: of the verified candidates the best prior answers first";
-    if (!pin.empty()) e.rule = "pinned to " + pin + "; " + e.rule;
-  } else {
-    e.rule = pin.empty() ? "no candidate is usable; the reference answers"
-                         : "pinned to " + pin + ", which cannot answer";
+  return record_of(*impl_, *d, TensorView(*frame.call().inputs[0]).elements());
+}
+
+std::vector<Explanation> Engine::decisions() const {
+  std::vector<Explanation> out;
+  for (const Decision *d : impl_->dispatcher->decisions()) {
+    const std::lock_guard lock(const_cast<Decision *>(d)->mutex);
+    if (d->calls.load(std::memory_order_relaxed) == 0) continue;
+    out.push_back(record_of(*impl_, *d, 0));
+    std::erase_if(out.back().candidates, [](const auto &c) { return !c.supported; });
   }
-  e.store = store_text(*d, *impl_->timings);
-  e.reproducer = fmt::format("switchyard bench {} {} --threads {}", e.op, e.shape, impl_->threads);
-  for (const auto &c : d->choices) e.candidates.push_back(describe(*c, chosen));
-  return e;
+  std::ranges::stable_sort(out, std::greater<>(), &Explanation::calls);
+  return out;
 }
 
 std::string Explanation::text() const {
@@ -193,6 +210,7 @@ std::string Explanation::json() const {
   nlohmann::ordered_json doc{{"op", op},
                              {"shape", shape},
                              {"policy", policy},
+                             {"calls", calls},
                              {"chosen", chosen},
                              {"rule", rule},
                              {"store", store},

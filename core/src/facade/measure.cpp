@@ -42,6 +42,7 @@ Result<Measurement> Engine::measure(std::string_view op, std::string_view shape_
   Decision &d = dispatcher.decision(*index, frame.call());
   for (const auto &c : d.choices)
     if (c->supported()) impl_->verdicts->wait(*c->verdict, kVerdictWaitMs);
+  impl_->verdicts->wait_idle(kVerdictWaitMs);
   Measurement out;
   out.op = spec.id();
   out.shape = d.shape;

@@ -69,6 +69,8 @@ class OpSpec {
   /// part. The inputs must still hold what the call read. [any-thread]
   virtual Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
                                          const ReferenceRunner &reference) const;
+  /// False where `spot_check` recomputes the whole call, which takes as long as the reference does.
+  virtual bool checks_parts() const noexcept { return false; }
 };
 
 /// All operations, in the fixed order of op.cpp; an index there is an OpIndex.

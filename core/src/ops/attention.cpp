@@ -268,6 +268,7 @@ class Attention final : public OpSpec {
     return attention_op::compare(problem, got, want, reference);
   }
 
+  bool checks_parts() const noexcept override { return true; }
   Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
                                  const ReferenceRunner &reference) const override {
     return attention_op::spot_check(*this, done, pick, reference);

@@ -90,6 +90,7 @@ class DequantizeSpec final : public OpSpec {
                             want.outputs[SY_DEQUANTIZE_OUT_Y]);
   }
 
+  bool checks_parts() const noexcept override { return true; }
   Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
                                  const ReferenceRunner &reference) const override {
     return spot_check_dequantize(*this, done, pick, reference);

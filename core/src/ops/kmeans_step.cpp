@@ -33,6 +33,7 @@ class KMeansStep final : public OpSpec {
                                      const ReferenceRunner &) const override {
     return kmeans::compare(Primitive::step, got, want);
   }
+  bool checks_parts() const noexcept override { return true; }
   Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
                                  const ReferenceRunner &reference) const override {
     return kmeans::spot_check(Primitive::step, *this, done, pick, reference);

@@ -89,6 +89,7 @@ class QuantizeSpec final : public OpSpec {
     return std::nullopt;
   }
 
+  bool checks_parts() const noexcept override { return true; }
   Result<std::string> spot_check(const sy_call &done, std::uint64_t pick,
                                  const ReferenceRunner &reference) const override {
     return spot_check_quantize(*this, done, pick, reference);

@@ -17,10 +17,15 @@ constexpr double kSampledNs = 10e3;         // faster calls are timed 1 in 64 on
 constexpr double kDrift = 1.25;             // a choice that turned this much slower is opened again
 constexpr double kStartCalls = 3;  // calls' worth of extra time that a class may cost at its start
 constexpr double kReviewCalls = 32, kReviewNs = 1e6;  // between two looks at a decided class
+constexpr double kLongNs = 50e6;  // no scheduler's quantum adds as much to a timing
 constexpr int kTrialRounds = 3, kConfirmRounds = 7;
 
-/// How much slower than the best a candidate may look after so many timings and still be tried.
-double tolerance(int samples) noexcept { return samples >= 3 ? 1.25 : 2; }
+/// How much slower than the best a candidate may look after so many timings and still be tried. A
+/// single one may be a disturbance, unless it is long.
+double tolerance(int samples, double ns) noexcept {
+  if (samples == 1 && ns < kLongNs) return INFINITY;
+  return samples >= Choice::kFewSamples ? 1.25 : 2;
+}
 
 const Choice *fastest(const Decision &d) {
   const Choice *best = nullptr;
@@ -62,6 +67,9 @@ bool Selector::affordable(const Decision &d, const Choice &c, const Choice *best
   const double best_ns = best->samples.median();
   const double expected = c.expected_ns() > 0 ? c.expected_ns() : best_ns;
   const double extra = std::max(0.0, expected - best_ns);
+  // Its author promises it is no slower: a disturbed timing does not end its trial.
+  if (c.samples.count() < Choice::kFewSamples && c.prior_ns > 0 && c.prior_ns <= best->prior_ns)
+    return budget_.allows(extra);
   const auto total = static_cast<double>(d.total_ns.load(std::memory_order_relaxed));
   return d.extra_ns + extra <= std::max(kStartCalls * best_ns, budget_.share() * total) &&
          budget_.allows(extra);
@@ -128,9 +136,10 @@ void Selector::prune(Decision &d) const {
     const int n = c->samples.count();
     if (n > 0) {
       const bool apart = n >= 5 && c->samples.interval().low > best->samples.interval().high;
-      if (c->samples.median() > tolerance(n) * best_ns || apart)
-        c->pruned = fmt::format("{:.2f} times slower than {} when tried",
-                                c->samples.median() / best_ns, best->candidate->name);
+      const double ns = c->typical_ns();
+      if (ns > tolerance(n, ns) * best_ns || apart)
+        c->pruned = fmt::format("{:.2f} times slower than {} when tried", ns / best_ns,
+                                best->candidate->name);
     } else if (c->measured()) {
       if (bounds(*c).low > kHopelessPrior * best_ns)
         c->pruned = fmt::format("predicted {:.0f} times slower than {}", c->expected_ns() / best_ns,
@@ -183,7 +192,7 @@ bool Selector::may_challenge(const Decision &d, const Choice &c) const {
 
 void Selector::remember(const Decision &d) const {
   for (const auto &c : d.choices) {
-    if (c->samples.count() == 0) continue;
+    if (c->samples.count() < 2 && c->samples.median() < kLongNs) continue;
     const auto interval = c->samples.interval();
     timings_.record(*c->candidate, d.threads, d.described,
                     {c->samples.median(), interval.low, interval.high, c->samples.count(), d.work});
@@ -236,8 +245,7 @@ void Selector::settle_measured(Decision &d, std::string_view how) {
 void Selector::record(Decision &d, Choice &choice, std::uint64_t ns) {
   if (options_.policy != Policy::adaptive && options_.policy != Policy::benchmark) return;
   // A kernel's very first run starts thread pools and libraries: it says little of the next ones.
-  constexpr std::uint64_t kColdMattersNs = 50'000'000;
-  if (!std::exchange(choice.warmed, true) && ns < kColdMattersNs &&
+  if (!std::exchange(choice.warmed, true) && static_cast<double>(ns) < kLongNs &&
       choice.candidate->stats.timed_count.load(std::memory_order_relaxed) <= 1)
     return;
   if (const Choice *best = fastest(d); best != nullptr && best != &choice) {

@@ -83,6 +83,7 @@ std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *c
   }
   if (!requests.empty() && !thread_.joinable()) thread_ = std::thread([this] { serve(); });
   cells_.merge(fresh);
+  open_requests_.fetch_add(requests.size(), std::memory_order_release);
   queue_.splice(queue_.end(), requests);
   changed_.notify_all();
   return out;
@@ -110,6 +111,11 @@ bool VerdictBook::wait(const VerdictCell &cell, std::uint32_t timeout_ms) {
                            [&] { return cell.get() != Verdict::pending; });
 }
 
+bool VerdictBook::wait_idle(std::uint32_t timeout_ms) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return idle(); });
+}
+
 void VerdictBook::serve() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -120,6 +126,8 @@ void VerdictBook::serve() {
     lock.unlock();
     judge(request);
     lock.lock();
+    open_requests_.fetch_sub(1, std::memory_order_release);
+    changed_.notify_all();
   }
 }
 

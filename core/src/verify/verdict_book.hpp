@@ -47,6 +47,10 @@ class VerdictBook {
   void quarantine(const Candidate &candidate, const std::string &reason);
   /// Waits until the cell is decided; false at the timeout.
   bool wait(const VerdictCell &cell, std::uint32_t timeout_ms);
+  /// No gate runs or is queued. Gates use the cores, so that timings taken beside them say little.
+  bool idle() const noexcept { return open_requests_.load(std::memory_order_acquire) == 0; }
+  /// Waits until then; false at the timeout.
+  bool wait_idle(std::uint32_t timeout_ms);
 
  private:
   struct Request {
@@ -70,6 +74,7 @@ class VerdictBook {
   std::condition_variable changed_;
   std::map<std::string, std::unique_ptr<VerdictCell>> cells_;
   std::list<Request> queue_;
+  std::atomic<std::size_t> open_requests_{0};  ///< queued or being judged
   std::thread thread_;
   bool stop_ = false;
 };

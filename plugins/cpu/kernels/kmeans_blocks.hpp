@@ -20,7 +20,7 @@ namespace {
 struct CentroidList {
   float *column;  // [D][room]
   int32_t *index;
-  float *nearest;  // [room]: lower bounds, scratch of narrowing this list
+  float *nearest;  // [room]: lower bounds, scratch of narrowing into this list
   int64_t count, room;
 };
 
@@ -62,14 +62,14 @@ HWY_NOINLINE void narrow(const CentroidList &from, const Box &box, CentroidList 
       near[m] = hn::Mul(n, n);
       far[m] = hn::Mul(f, f);
     }
-    hn::Store(add_squares<D>(near), lanes, from.nearest + j);
+    hn::Store(add_squares<D>(near), lanes, to.nearest + j);
     const auto valid = hn::FirstN(lanes, static_cast<size_t>(from.count - j));
     least = hn::Min(least, hn::IfThenElse(valid, add_squares<D>(far), least));
   }
   const V limit = hn::MinOfLanes(lanes, least);
   int64_t count = 0;
   for (int64_t j = 0; j < from.count; j += step) {
-    auto stay = hn::Le(hn::Load(lanes, from.nearest + j), limit);
+    auto stay = hn::Le(hn::Load(lanes, to.nearest + j), limit);
     stay = hn::And(stay, hn::FirstN(lanes, static_cast<size_t>(from.count - j)));
     if (hn::AllFalse(lanes, stay)) continue;
       // Compressed in registers: some processors are very slow at compressing into memory.
