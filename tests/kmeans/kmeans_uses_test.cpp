@@ -85,6 +85,31 @@ TEST(KMeansIdentity, WholeFitsOverManyProblems) {
   std::printf("%d problems, %d fits compared with the reference\n", problems, fits);
 }
 
+TEST(KMeansIdentity, ThreadsThatShareOutManyUnits) {
+  // Enough rows and centroids that several threads are at work for long: shared scratch would show.
+  auto reference = reference_runner();
+  for (const std::int64_t d : {3, 20}) {
+    auto problem = points(30'000, d, "mixture", 5, false);
+    KMeansOptions o;
+    o.k = 300;
+    o.init = "random";
+    o.max_iter = 3;
+    const TensorView x = problem.inputs[SY_KMEANS_IN_X];
+    auto want = kmeans::fit(*reference, x, o);
+    ASSERT_TRUE(want) << want.error().message;
+    for (const auto &[id, variant] : fast_kernels(SY_OP_KMEANS_STEP)) {
+      if (d > 8 && variant == ".boxes") continue;
+      for (const std::uint32_t threads : {2u, 7u}) {
+        auto runner = PluginRunner::load(id, threads, true, variant);
+        MixedRunner mixed(*runner, PluginRunner::load(id, threads));
+        auto got = kmeans::fit(mixed, x, o);
+        ASSERT_TRUE(got) << id << variant << ": " << got.error().message;
+        expect_equal(*got, *want, id + variant + ", " + std::to_string(threads) + " threads");
+      }
+    }
+  }
+}
+
 TEST(KMeansFile, EqualsTheFitInMemory) {
   auto runner = PluginRunner::load("avx2", 2);
   if (runner == nullptr) GTEST_SKIP() << "no AVX2 here";

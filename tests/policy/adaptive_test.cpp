@@ -184,6 +184,18 @@ TEST(Adaptive, AChallengerThatBecameFasterTakesOver) {
   EXPECT_LE(yard.selector().budget().extra_ns(), 0.05 * yard.selector().budget().total_ns() + 2e8);
 }
 
+TEST(Adaptive, OneDisturbedTimingIsForgiven) {
+  // Its first timing fell into a moment when the machine did something else.
+  Yard yard({{"one", 100, 0.10}, {"team", 6000, 0.05}});
+  yard.slow_down(1, 40);
+  const Choice &team = *yard.decision(1e7).choices[1];
+  for (int i = 0; i < 20 && team.samples.count() == 0; ++i) yard.call(1e7);
+  ASSERT_EQ(team.samples.count(), 1);
+  yard.slow_down(1, 1);
+  for (int i = 0; i < 40; ++i) yard.call(1e7);
+  EXPECT_EQ(yard.chosen(1e7), "team");
+}
+
 TEST(Adaptive, NothingIsTriedWithoutABudget) {
   Options options;
   options.exploration_share = 0;
