@@ -8,7 +8,7 @@
 namespace switchyard {
 namespace {
 
-constexpr std::size_t kNeighbours = 8;
+constexpr std::size_t kNeighbours = 12;
 constexpr std::size_t kTerms = 3;  // fixed cost, operations, bytes
 using Terms = std::array<double, kTerms>;
 
@@ -41,6 +41,40 @@ Terms fit(std::span<const TimedPlace *const> points) {
     }
   for (std::size_t k = 0; k < kTerms; ++k) cost[k] = scale[k] > 0 ? cost[k] / scale[k] : 0;
   return cost;
+}
+
+/// What the model misses at one measured place, and how much it weighs.
+struct Observation {
+  const TimedPlace *point;
+  double weight, missed;
+};
+
+/// The value at `place` of the plane through the observations by weighted least squares; slopes
+/// that they do not determine are 0.
+double plane_at(const Place &place, std::span<const Observation> observations) {
+  const std::size_t size = place.log_sizes.size() + 1;
+  std::vector<double> a(size * size), b(size), row(size);
+  double heaviest = 0;
+  for (const Observation &o : observations) heaviest = std::max(heaviest, o.weight);
+  for (const Observation &o : observations) {
+    row[0] = 1;
+    for (std::size_t i = 1; i < size; ++i)
+      row[i] = o.point->place.log_sizes[i - 1] - place.log_sizes[i - 1];
+    const double weight = o.weight / heaviest;
+    for (std::size_t i = 0; i < size; ++i) {
+      b[i] += weight * row[i] * o.missed;
+      for (std::size_t j = 0; j < size; ++j) a[i * size + j] += weight * row[i] * row[j];
+    }
+  }
+  for (std::size_t i = 1; i < size; ++i) a[i * size + i] += 0.01;  // keeps slopes finite
+  // Elimination from the last unknown to the first; the matrix is positive definite.
+  for (std::size_t k = size; k-- > 1;)
+    for (std::size_t i = 0; i < k; ++i) {
+      const double factor = a[i * size + k] / a[k * size + k];
+      for (std::size_t j = 0; j <= k; ++j) a[i * size + j] -= factor * a[k * size + j];
+      b[i] -= factor * b[k];
+    }
+  return b[0] / a[0];
 }
 
 }  // namespace
@@ -79,18 +113,20 @@ Prediction predict(std::span<const TimedPlace> points, const Place &place, const
   std::vector<const TimedPlace *> nearest;
   for (const auto &[distance, p] : near) nearest.push_back(p);
 
+  // The affine model only where it fits as it stands: what it misses differs from kernel to kernel
+  // and would decide between them. Work alone is missed by all of them alike.
   Terms cost = fit(nearest);
-  if (nearest.size() < kTerms || !(dot(cost, terms(work)) > 0)) cost = {0, 1, 8};  // by work alone
-  const auto modelled = [&](const Work &w) {
-    return std::log(std::max(dot(cost, terms(w)), 1e-9));
+  const auto missed = [&](const TimedPlace *p) {
+    return std::log(p->timing.ns) - std::log(std::max(dot(cost, terms(p->timing.work)), 1e-9));
   };
-  double missed = 0, weights = 0;
-  for (const auto &[distance, p] : near) {
-    const double weight = 1 / (distance * distance + 1e-3);
-    missed += weight * (std::log(p->timing.ns) - modelled(p->timing.work));
-    weights += weight;
-  }
-  out.ns = std::exp(modelled(work) + missed / weights);
+  constexpr double kFits = 0.05;
+  if (nearest.size() <= kTerms || !(dot(cost, terms(work)) > 0) ||
+      !std::ranges::all_of(nearest, [&](const auto *p) { return std::abs(missed(p)) < kFits; }))
+    cost = {0, 1, 8};
+  std::vector<Observation> observed;
+  for (const auto &[distance, p] : near)
+    observed.push_back({p, 1 / (distance * distance + 0.3), missed(p)});
+  out.ns = std::exp(std::log(std::max(dot(cost, terms(work)), 1e-9)) + plane_at(place, observed));
   out.distance = near.front().first;
   out.points = static_cast<int>(near.size());
   return out;

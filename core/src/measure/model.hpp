@@ -3,9 +3,9 @@
 /// Predicts a kernel's time on a shape from its measured times on others.
 ///
 /// Shapes of one regime (same words: format, dtype, causal, ...) differ in numbers only. Over these
-/// a kernel's time is close to a fixed cost plus a cost per operation and per byte; what that model
-/// misses (caches, blocking) is carried over from the measured neighbours, nearest first, on
-/// logarithmic scales.
+/// a kernel's time follows its work: a fixed cost plus a cost per operation and per byte where that
+/// fits as it stands. The rest (caches, blocking) is a plane through the nearest measured
+/// neighbours, all on logarithmic scales.
 
 #include <span>
 #include <string>
