@@ -6,6 +6,7 @@
 
 #include "facade/engine_impl.hpp"
 #include "support/engine_support.hpp"
+#include "support/sanitized.hpp"
 
 namespace switchyard {
 namespace {
@@ -39,6 +40,8 @@ struct Bad {
 class BadPlugin : public ::testing::TestWithParam<Bad> {};
 
 TEST_P(BadPlugin, FailsWhereItIsBad) {
+  if (SWITCHYARD_SANITIZED && GetParam().fixture == std::string_view("leaks_memory"))
+    GTEST_SKIP() << "the sanitizer's allocator does not say how much is in use";
   const auto report = report_of(GetParam().fixture);
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_FALSE(report->passed());

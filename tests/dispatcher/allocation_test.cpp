@@ -18,15 +18,13 @@
 #include <vector>
 
 #include "base/call_frame.hpp"
+#include "support/sanitized.hpp"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SWITCHYARD_SANITIZED 1
+#if SWITCHYARD_SANITIZED
 // Debian's GCC has the function, but not the sanitizers' header.
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void *,
                                                                   std::size_t),
                                                          void (*)(const volatile void *));
-#else
-#define SWITCHYARD_SANITIZED 0
 #endif
 
 namespace {

@@ -11,12 +11,7 @@
 #include "facade/engine_impl.hpp"
 #include "support/engine_support.hpp"
 #include "support/kmeans_calls.hpp"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SWITCHYARD_SANITIZED 1
-#else
-#define SWITCHYARD_SANITIZED 0
-#endif
+#include "support/sanitized.hpp"
 
 namespace {
 thread_local long until_failure = -1;  // < 0: nothing fails

@@ -11,6 +11,7 @@
 #include "io/png.hpp"
 #include "io/safetensors.hpp"
 #include "io_test_util.hpp"
+#include "support/sanitized.hpp"
 
 namespace switchyard {
 namespace {
@@ -21,11 +22,7 @@ using test::kGoldens;
 using test::read_bytes;
 using test::write_bytes;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kLimitMemory = false;  // sanitizers reserve terabytes of address space
-#else
-constexpr bool kLimitMemory = true;
-#endif
+constexpr bool kLimitMemory = !SWITCHYARD_SANITIZED;  // they reserve terabytes of address space
 
 class Hostile : public testing::Test {
  protected:
