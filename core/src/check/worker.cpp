@@ -43,9 +43,6 @@ int worker_check(const SectionRequest &request, int out_fd) {
   report_guard_faults(out_fd);
   std::map<std::string, std::string> settings{{"threads", "8"}};
   if (!request.isa.empty()) settings["isa"] = request.isa;
-#if defined(SWITCHYARD_TSAN)
-  settings["executor"] = "host";
-#endif
   Bench bench;
   bench.section = request.section;
   bench.out_fd = out_fd;

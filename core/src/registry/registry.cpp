@@ -24,9 +24,6 @@ std::map<std::string, std::string> host_settings(const Options &options, std::ui
   std::map<std::string, std::string> settings;
   if (!options.isa.empty()) settings["isa"] = options.isa;
   settings["threads"] = std::to_string(threads);
-#if defined(SWITCHYARD_TSAN)
-  settings["executor"] = "host";  // the sanitizer misreads OpenMP's barriers
-#endif
   return settings;
 }
 

@@ -129,9 +129,6 @@ int worker_remote(const ProbeRequest &request) {
   }).detach();
   std::map<std::string, std::string> settings;
   if (!request.isa.empty()) settings["isa"] = request.isa;
-#if defined(SWITCHYARD_TSAN)
-  settings["executor"] = "host";  // the sanitizer misreads OpenMP's barriers
-#endif
   auto file = check_plugin_file(request.plugin);
   if (!file) return refuse(file.error());
   const auto plugin = map_plugin(*file);
