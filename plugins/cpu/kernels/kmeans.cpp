@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-/// kmeans.step and kmeans.assign by the f32 filter, and by boxes where there are few columns.
+/// kmeans.step and kmeans.assign by the filter, in f32 or 8-bit integers, and by boxes where there
+/// are few columns.
 #include "kmeans_blocks.hpp"
 #include "kmeans_filter.hpp"
+#include "kmeans_score_f32.hpp"
+#if HWY_TARGET <= HWY_AVX3
+#define SY_KMEANS_INT8 1
+#include "kmeans_score_vnni.hpp"
+#else
+#define SY_KMEANS_INT8 0
+#endif
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -32,6 +40,26 @@ uint64_t filter_estimate(const KernelDef &, const Context &ctx, const sy_call &c
   const uint32_t threads = thread_count(ctx, call);
   return static_cast<uint64_t>(rows / threads + c * d * 0.7) + 1000u * threads;
 }
+
+#if SY_KMEANS_INT8
+int32_t has_vnni(const KernelDef &self, const Context &ctx, const sy_call &call, sy_error *reason) {
+  if ((ctx.features & kFeatureVnni) == 0)
+    return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
+  if (call.inputs[SY_KMEANS_IN_X]->shape[1] > Int8Scores::kMostColumns)
+    return failure(reason, SY_E_UNSUPPORTED, "more than 16384 columns: 32-bit sums could overflow");
+  return in_host_memory(self, ctx, call, reason);
+}
+
+/// Four multiply-adds in a lane; turning sums into scores, and rows into integers, on top.
+uint64_t int8_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const KMeansCall k = kmeans_call(call, kAssign);
+  const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
+               c = static_cast<double>(k.k);
+  const double rows = n * (c * (d * 0.0047 + 0.07) + d * 0.5 + 20);
+  const uint32_t threads = thread_count(ctx, call);
+  return static_cast<uint64_t>(rows / threads + c * d * 1.5) + 1000u * threads;
+}
+#endif
 
 /// Sorting (where no state keeps the order), a share of the centroids for each box, and the
 /// centroids near a box of evenly spread points for each point.
@@ -110,9 +138,18 @@ constexpr KernelDef assign_kernel(const char *name, Supports supports, Estimate 
 }
 
 constexpr KernelDef kKernels[] = {
-    step_kernel<FilterMethod>("kmeans.step.f32_i32.filter", in_host_memory, filter_estimate),
+    step_kernel<FilterMethod<FloatScores>>("kmeans.step.f32_i32.filter", in_host_memory,
+                                           filter_estimate),
+#if SY_KMEANS_INT8
+    step_kernel<FilterMethod<Int8Scores>>("kmeans.step.f32_i32.filter8", has_vnni, int8_estimate),
+#endif
     step_kernel<BlocksMethod>("kmeans.step.f32_i32.boxes", few_columns, blocks_estimate<kStep>),
-    assign_kernel<FilterMethod>("kmeans.assign.f32_i32.filter", in_host_memory, filter_estimate),
+    assign_kernel<FilterMethod<FloatScores>>("kmeans.assign.f32_i32.filter", in_host_memory,
+                                             filter_estimate),
+#if SY_KMEANS_INT8
+    assign_kernel<FilterMethod<Int8Scores>>("kmeans.assign.f32_i32.filter8", has_vnni,
+                                            int8_estimate),
+#endif
     assign_kernel<BlocksMethod>("kmeans.assign.f32_i32.boxes", few_columns,
                                 blocks_estimate<kAssign>),
 };

@@ -1,36 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// The f32 filter: scores |c|^2/2 - <x, c> of a panel of points against groups of centroids in
+/// The filter: scores |c|^2/2 - <x, c> of a panel of points against groups of centroids in
 /// registers; centroids whose score stays above a rigorous threshold cannot win, the few others are
-/// compared by canonical distance. With a state, rows that provably keep their label among the
-/// centroids that moved little are compared with the others only (kmeans_drift.hpp).
-/// Part of the kernel sources (needs SY_ISA).
+/// compared by canonical distance. `Scores` says in what precision. With a state, rows that
+/// provably keep their label among the centroids that moved little are compared with the others
+/// only (kmeans_drift.hpp). Part of the kernel sources (needs SY_ISA).
 
 #include "kmeans_drift.hpp"
+#include "kmeans_panel.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace {
 
-using Points = hn::CappedTag<float, 16>;  // one point a lane
-constexpr int64_t kLanes = hn::MaxLanes(Points());
-constexpr int64_t kVectors = 3;                // vectors of points in a panel
-constexpr int64_t kPanel = kVectors * kLanes;  // points in a panel
-constexpr int64_t kGroup = kWide ? 8 : 4;      // centroids scored at once
-
-/// Points on lanes: [d][kPanel], shifted by mu.
-struct PanelRows {
-  const float *row[kPanel];
-  alignas(64) float best[kPanel], norm[kPanel], threshold[kPanel];
-  alignas(64) float rest[kPanel];  // least score of the centroids that were not compared
-  float second[kPanel];            // least D* of those that were, but for the label's
-  int32_t label[kPanel];
-};
-
 constexpr int64_t kBatch = 2016;  // rows sorted into the two lists at once: 42 or 84 panels
 
+template <class Scores>
 struct FilterMethod {
   struct Task {
+    typename Scores::Task scores;
     float *panel;  // [d][kPanel]
     PanelRows *rows;
     int32_t *near, *far;  // [kBatch]: rows of a batch
@@ -40,7 +28,6 @@ struct FilterMethod {
   int32_t *order;         // [groups][kGroup]: those that moved most first; -1 = padding
   float *drift;           // [k]: since the last pass
   float *drift_after;     // [groups + 1]: largest of a group and those behind it
-  float *packed;          // [groups][1 + d][kGroup]: half norms, then shifted coordinates
   double *group_squares;  // [groups]: largest |c - mu|^2 of a group
   int64_t groups;
   int64_t cut;              // groups that are compared with every row
@@ -48,6 +35,7 @@ struct FilterMethod {
   const KMeansState *last;  // what the previous pass left, or null
   KMeansBound bound;
   DriftBound drifts;
+  Scores scores;
 
   static int64_t unit(const KMeansCall &) { return kPanel; }
   static constexpr bool kFixedUnits = false;
@@ -66,14 +54,15 @@ struct FilterMethod {
     f.order = carver.take<int32_t>(most * kGroup);
     f.drift = carver.take<float>(static_cast<uint64_t>(k.k));
     f.drift_after = carver.take<float>(most + 1);
-    f.packed = carver.take<float>(most * static_cast<uint64_t>((k.d + 1) * kGroup));
     f.group_squares = carver.take<double>(most);
+    Scores::carve_shared(carver, k, most, f.scores);
   }
   static void carve_task(Carver &carver, const KMeansCall &k, Task &task) {
     task.panel = carver.take<float>(static_cast<uint64_t>(k.d * kPanel));
     task.rows = carver.take<PanelRows>(1);
     task.near = carver.take<int32_t>(kBatch);
     task.far = carver.take<int32_t>(kBatch);
+    Scores::carve_task(carver, k, task.scores);
   }
 
   void setup(const Context &ctx, const KMeansCall &k, const KMeansState *state, uint32_t threads);
@@ -82,19 +71,21 @@ struct FilterMethod {
 
   void order_centroids(const Context &ctx, const KMeansCall &k, uint32_t threads);
   void choose_cut(const KMeansCall &k);
-  void pack_group(const KMeansCall &k, int64_t g) const;
   void assign_list(const KMeansCall &k, const Task &task, const int32_t *list, int64_t size,
                    int64_t group_count, int64_t begin, int32_t *labels, float *distances) const;
   void keep_bound(const PanelRows &rows, int64_t p, bool partly, float *out) const;
-  void pack_panel(const KMeansCall &k, const Task &task) const;
-  template <bool kKeep>
-  void score_panel(const KMeansCall &k, const Task &task, int64_t group_count) const;
+  /// What becomes of kGroup x kVectors scores, each at most `slack` above the true one.
+  template <bool kKeep, bool kSlack>
+  void look(const KMeansCall &k, PanelRows &rows, int64_t g,
+            const hn::Vec<Points> (&s)[kGroup][kVectors],
+            const hn::Vec<Points> (&slack)[kVectors]) const;
   HWY_NOINLINE void rerank(const KMeansCall &k, PanelRows &rows, int64_t j, uint64_t hits) const;
 };
 
 /// Fills order, groups, drift and drift_after.
-inline void FilterMethod::order_centroids(const Context &ctx, const KMeansCall &k,
-                                          uint32_t threads) {
+template <class Scores>
+inline void FilterMethod<Scores>::order_centroids(const Context &ctx, const KMeansCall &k,
+                                                  uint32_t threads) {
   const int64_t batch = 1 + 8192 / k.d;
   auto measure = [&](uint64_t index) {
     const int64_t begin = static_cast<int64_t>(index) * batch;
@@ -112,7 +103,8 @@ inline void FilterMethod::order_centroids(const Context &ctx, const KMeansCall &
 }
 
 /// How far the nearest other centroid may come before a row must look at it again.
-inline void FilterMethod::choose_cut(const KMeansCall &k) {
+template <class Scores>
+inline void FilterMethod<Scores>::choose_cut(const KMeansCall &k) {
   cut = groups;
   if (last == nullptr || lower == nullptr || !bound.usable) return;
   cut = best_cut(groups, drift_after, k.n, [&](int64_t i) {
@@ -126,93 +118,31 @@ inline void FilterMethod::choose_cut(const KMeansCall &k) {
   });
 }
 
-inline void FilterMethod::setup(const Context &ctx, const KMeansCall &k, const KMeansState *state,
-                                uint32_t threads) {
+template <class Scores>
+inline void FilterMethod<Scores>::setup(const Context &ctx, const KMeansCall &k,
+                                        const KMeansState *state, uint32_t threads) {
   last = state;
   order_centroids(ctx, k, threads);
   frame_origin(ctx, k, threads, mu);
   const int64_t batch = 1 + 8192 / (k.d * kGroup);
   auto pack = [&](uint64_t index) {
     const int64_t begin = static_cast<int64_t>(index) * batch;
-    for (int64_t g = begin; g < min_of(groups, begin + batch); ++g) pack_group(k, g);
+    for (int64_t g = begin; g < min_of(groups, begin + batch); ++g)
+      group_squares[g] = scores.pack_group(k, mu, order + g * kGroup, g);
   };
   for_each(ctx, static_cast<uint64_t>(ceil_of(groups, batch)), threads, pack);
   double largest = 0;
   for (int64_t g = 0; g < groups; ++g)
     largest = group_squares[g] > largest ? group_squares[g] : largest;
-  bound = frame_bound(k.d, largest, k.d + 1);
+  bound = frame_bound(k.d, largest, Scores::roundings(k.d));
   drifts = DriftBound::of(k.d, bound);
   choose_cut(k);
 }
 
-inline void FilterMethod::pack_group(const KMeansCall &k, int64_t g) const {
-  float *out = packed + g * (k.d + 1) * kGroup;
-  double largest = 0;
-  for (int64_t r = 0; r < kGroup; ++r) {
-    const int64_t j = order[g * kGroup + r];
-    if (j < 0) {  // padding never passes the threshold
-      out[r] = __builtin_inff();
-      for (int64_t m = 0; m < k.d; ++m) out[(1 + m) * kGroup + r] = 0;
-      continue;
-    }
-    const double square = shift_centroid(k.centroid(j), mu, k.d, out + kGroup + r, kGroup);
-    out[r] = static_cast<float>(0.5 * square);
-    largest = square > largest ? square : largest;
-  }
-  group_squares[g] = largest;
-}
-
-/// A vector of `block(0)`, `block(1)`, ..., four elements each.
-template <class D, class Block>
-HWY_INLINE auto join_blocks(D lanes, const Block &block) {
-  const hn::CappedTag<float, 8> eight;
-  const auto low = hn::Combine(eight, block(1), block(0));
-  if constexpr (hn::MaxLanes(D()) == 16)
-    return hn::Combine(lanes, hn::Combine(eight, block(3), block(2)), low);
-  else
-    return low;
-}
-
-/// Transposes the rows into the panel, 4 x 4 elements at a time, and measures them.
-HWY_INLINE void FilterMethod::pack_panel(const KMeansCall &k, const Task &task) const {
-  const Points lanes;
-  const hn::CappedTag<float, 4> four;
-  PanelRows &rows = *task.rows;
-  for (int64_t strip = 0; strip < kPanel; strip += kLanes) {
-    const float *const *row = rows.row + strip;
-    float *out = task.panel + strip;
-    auto n0 = hn::Zero(lanes), n1 = n0, n2 = n0, n3 = n0;
-    for (int64_t m = 0; m < k.d; m += 4) {
-      const size_t left = static_cast<size_t>(k.d - m);
-      // Block b of vector q: four elements of row 4 b + q.
-      const auto load = [&](int64_t q) HWY_ATTR {
-        const auto block = [&](int64_t b) HWY_ATTR {
-          const float *p = row[4 * b + q] + m;
-          return left >= 4 ? hn::LoadU(four, p) : hn::MaskedLoad(hn::FirstN(four, left), four, p);
-        };
-        return join_blocks(lanes, block);
-      };
-      const auto v0 = load(0), v1 = load(1), v2 = load(2), v3 = load(3);
-      const auto a = hn::InterleaveLower(lanes, v0, v2), b = hn::InterleaveLower(lanes, v1, v3);
-      const auto c = hn::InterleaveUpper(lanes, v0, v2), d = hn::InterleaveUpper(lanes, v1, v3);
-      const auto put = [&](int64_t i, auto v, auto &norm) HWY_ATTR {
-        if (m + i >= k.d) return;
-        const auto shifted = hn::Sub(v, hn::Set(lanes, mu[m + i]));
-        norm = hn::MulAdd(shifted, shifted, norm);
-        hn::Store(shifted, lanes, out + (m + i) * kPanel);
-      };
-      put(0, hn::InterleaveLower(lanes, a, b), n0);
-      put(1, hn::InterleaveUpper(lanes, a, b), n1);
-      put(2, hn::InterleaveLower(lanes, c, d), n2);
-      put(3, hn::InterleaveUpper(lanes, c, d), n3);
-    }
-    hn::Store(hn::Add(hn::Add(n0, n1), hn::Add(n2, n3)), lanes, rows.norm + strip);
-  }
-}
-
 /// Compares centroid j canonically for each row whose bit is set.
-HWY_NOINLINE void FilterMethod::rerank(const KMeansCall &k, PanelRows &rows, int64_t j,
-                                       uint64_t hits) const {
+template <class Scores>
+HWY_NOINLINE void FilterMethod<Scores>::rerank(const KMeansCall &k, PanelRows &rows, int64_t j,
+                                               uint64_t hits) const {
   for (; hits != 0; hits &= hits - 1) {
     const int p = __builtin_ctzll(hits);
     if (rows.label[p] == j) continue;
@@ -227,81 +157,66 @@ HWY_NOINLINE void FilterMethod::rerank(const KMeansCall &k, PanelRows &rows, int
   }
 }
 
-/// kGroup x kVectors accumulators; the minimum over the group is compared with the thresholds, and
-/// only where some lane passes is it found out which centroids did.
-template <bool kKeep>
-HWY_INLINE void FilterMethod::score_panel(const KMeansCall &k, const Task &task,
-                                          int64_t group_count) const {
+/// The minimum over the group is compared with the thresholds, and only where some lane passes is
+/// it found out which centroids did.
+template <class Scores>
+template <bool kKeep, bool kSlack>
+HWY_INLINE void FilterMethod<Scores>::look(const KMeansCall &k, PanelRows &rows, int64_t g,
+                                           const hn::Vec<Points> (&s)[kGroup][kVectors],
+                                           const hn::Vec<Points> (&slack)[kVectors]) const {
   const Points lanes;
   using V = hn::Vec<Points>;
-  PanelRows &rows = *task.rows;
-  const float *HWY_RESTRICT group = packed;
-  for (int64_t g = 0; g < group_count; ++g, group += (k.d + 1) * kGroup) {
-    V s[kGroup][kVectors];
-#pragma GCC unroll 8
-    for (int64_t r = 0; r < kGroup; ++r) {
-      s[r][0] = hn::Set(lanes, group[r]);
-      s[r][1] = s[r][0];
-      s[r][2] = s[r][0];
+  V lowest[kVectors], limit[kVectors];
+  const auto read_limit = [&](int64_t v) HWY_ATTR {
+    limit[v] = hn::Load(lanes, rows.threshold + v * kLanes);
+    // The second step covers the rounding of the first.
+    if constexpr (kSlack) {
+      const V raised = hn::Add(limit[v], slack[v]);
+      limit[v] = hn::MulAdd(hn::Abs(raised), hn::Set(lanes, 0x1p-22f), raised);
     }
-    const float *HWY_RESTRICT x = task.panel;
-    const float *HWY_RESTRICT c = group + kGroup;
-    for (int64_t m = 0; m < k.d; ++m, x += kPanel, c += kGroup) {
-      const V x0 = hn::Load(lanes, x), x1 = hn::Load(lanes, x + kLanes),
-              x2 = hn::Load(lanes, x + 2 * kLanes);
+  };
+#pragma GCC unroll 3
+  for (int64_t v = 0; v < kVectors; ++v) {
+    lowest[v] = s[0][v];
 #pragma GCC unroll 8
-      for (int64_t r = 0; r < kGroup; ++r) {
-        const V b = hn::Set(lanes, c[r]);
-        s[r][0] = hn::NegMulAdd(b, x0, s[r][0]);
-        s[r][1] = hn::NegMulAdd(b, x1, s[r][1]);
-        s[r][2] = hn::NegMulAdd(b, x2, s[r][2]);
-      }
-    }
-    V lowest[kVectors];
+    for (int64_t r = 1; r < kGroup; ++r) lowest[v] = hn::Min(lowest[v], s[r][v]);
+    read_limit(v);
+  }
+  const auto any = hn::Or(hn::Or(hn::Le(lowest[0], limit[0]), hn::Le(lowest[1], limit[1])),
+                          hn::Le(lowest[2], limit[2]));
+  const auto keep = [&](int64_t v, V score) HWY_ATTR {
+    float *rest = rows.rest + v * kLanes;
+    if constexpr (kSlack) score = hn::Sub(score, slack[v]);
+    hn::Store(hn::Min(hn::Load(lanes, rest), score), lanes, rest);
+  };
+  if (hn::AllFalse(lanes, any)) {
+    if constexpr (kKeep)
+#pragma GCC unroll 3
+      for (int64_t v = 0; v < kVectors; ++v) keep(v, lowest[v]);
+    return;
+  }
+#pragma GCC unroll 8
+  for (int64_t r = 0; r < kGroup; ++r) {
+    uint64_t hits = 0;
 #pragma GCC unroll 3
     for (int64_t v = 0; v < kVectors; ++v) {
-      lowest[v] = s[0][v];
-#pragma GCC unroll 8
-      for (int64_t r = 1; r < kGroup; ++r) lowest[v] = hn::Min(lowest[v], s[r][v]);
+      uint64_t bits = 0;
+      const auto hit = hn::Le(s[r][v], limit[v]);
+      hn::StoreMaskBits(lanes, hit, reinterpret_cast<uint8_t *>(&bits));
+      hits |= bits << (v * kLanes);
+      if constexpr (kKeep) keep(v, hn::IfThenElse(hit, hn::Set(lanes, __builtin_inff()), s[r][v]));
     }
-    V limit[kVectors];
+    if (hits == 0) continue;
+    rerank(k, rows, order[g * kGroup + r], hits);
 #pragma GCC unroll 3
-    for (int64_t v = 0; v < kVectors; ++v) limit[v] = hn::Load(lanes, rows.threshold + v * kLanes);
-    const auto any = hn::Or(hn::Or(hn::Le(lowest[0], limit[0]), hn::Le(lowest[1], limit[1])),
-                            hn::Le(lowest[2], limit[2]));
-    const auto keep = [&](int64_t v, V score) HWY_ATTR {
-      float *rest = rows.rest + v * kLanes;
-      hn::Store(hn::Min(hn::Load(lanes, rest), score), lanes, rest);
-    };
-    if (hn::AllFalse(lanes, any)) {
-      if constexpr (kKeep)
-#pragma GCC unroll 3
-        for (int64_t v = 0; v < kVectors; ++v) keep(v, lowest[v]);
-      continue;
-    }
-#pragma GCC unroll 8
-    for (int64_t r = 0; r < kGroup; ++r) {
-      uint64_t hits = 0;
-#pragma GCC unroll 3
-      for (int64_t v = 0; v < kVectors; ++v) {
-        uint64_t bits = 0;
-        const auto hit = hn::Le(s[r][v], limit[v]);
-        hn::StoreMaskBits(lanes, hit, reinterpret_cast<uint8_t *>(&bits));
-        hits |= bits << (v * kLanes);
-        if constexpr (kKeep)
-          keep(v, hn::IfThenElse(hit, hn::Set(lanes, __builtin_inff()), s[r][v]));
-      }
-      if (hits == 0) continue;
-      rerank(k, rows, order[g * kGroup + r], hits);
-#pragma GCC unroll 3
-      for (int64_t v = 0; v < kVectors; ++v)  // thresholds only fall
-        limit[v] = hn::Load(lanes, rows.threshold + v * kLanes);
-    }
+    for (int64_t v = 0; v < kVectors; ++v) read_limit(v);  // thresholds only fall
   }
 }
 
-inline void FilterMethod::assign(const KMeansCall &k, Task &task, int64_t begin, int64_t end,
-                                 const int32_t *hints, int32_t *labels, float *distances) const {
+template <class Scores>
+inline void FilterMethod<Scores>::assign(const KMeansCall &k, Task &task, int64_t begin,
+                                         int64_t end, const int32_t *hints, int32_t *labels,
+                                         float *distances) const {
   if (k.k == 1) {
     for (int64_t i = begin; i < end; ++i) {
       labels[i - begin] = 0;
@@ -345,8 +260,9 @@ inline void FilterMethod::assign(const KMeansCall &k, Task &task, int64_t begin,
 
 /// The bound that a panel's scores and comparisons give; `partly`: of some centroids, the others'
 /// bound being there already.
-inline void FilterMethod::keep_bound(const PanelRows &rows, int64_t p, bool partly,
-                                     float *out) const {
+template <class Scores>
+inline void FilterMethod<Scores>::keep_bound(const PanelRows &rows, int64_t p, bool partly,
+                                             float *out) const {
   float least = 0;
   if (bound.usable && rows.norm[p] <= KMeansBound::kLargestNorm) {
     const float rest = DriftBound::from_score(bound, rows.rest[p], rows.norm[p]);
@@ -358,15 +274,17 @@ inline void FilterMethod::keep_bound(const PanelRows &rows, int64_t p, bool part
 
 /// The listed rows against the first groups; labels and distances hold where to start, a negative
 /// label asks for a guess.
-inline void FilterMethod::assign_list(const KMeansCall &k, const Task &task, const int32_t *list,
-                                      int64_t size, int64_t group_count, int64_t begin,
-                                      int32_t *labels, float *distances) const {
+template <class Scores>
+inline void FilterMethod<Scores>::assign_list(const KMeansCall &k, const Task &task,
+                                              const int32_t *list, int64_t size,
+                                              int64_t group_count, int64_t begin, int32_t *labels,
+                                              float *distances) const {
   PanelRows &rows = *task.rows;
   for (int64_t first = 0; first < size; first += kPanel) {
     const int64_t count = min_of(kPanel, size - first);
     for (int64_t p = 0; p < kPanel; ++p)
       rows.row[p] = k.row(begin + list[first + (p < count ? p : count - 1)]);
-    pack_panel(k, task);
+    pack_panel(k, mu, rows, task.panel);
     for (int64_t p = 0; p < count; ++p) {
       const int32_t i = list[first + p];
       if (labels[i] >= 0) {
@@ -384,10 +302,11 @@ inline void FilterMethod::assign_list(const KMeansCall &k, const Task &task, con
           filtered ? score_limit(bound, rows.best[p], rows.norm[p]) : -__builtin_inff();
       rows.rest[p] = rows.second[p] = __builtin_inff();
     }
+    if (bound.usable) scores.take_panel(k, task.panel, rows, bound, task.scores);
     if (bound.usable && lower != nullptr)
-      score_panel<true>(k, task, group_count);
+      scores.template score_panel<true>(k, task.panel, rows, task.scores, group_count, *this);
     else if (bound.usable)
-      score_panel<false>(k, task, group_count);
+      scores.template score_panel<false>(k, task.panel, rows, task.scores, group_count, *this);
     for (int64_t p = 0; p < count; ++p) {
       if (!bound.usable || !(rows.norm[p] <= KMeansBound::kLargestNorm))
         for (int64_t j = 0; j < k.k; ++j) rerank(k, rows, j, uint64_t{1} << p);
