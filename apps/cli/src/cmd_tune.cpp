@@ -109,6 +109,7 @@ Outcome run(const Arguments &a, const Common &common) {
                             shape.op, shape.shape.text()));
     MeasureOptions options;
     options.remember = true;
+    options.most_rounds = 25;  // enough for the order; what short calls leave is for long ones
     options.seed = common.seed.value_or(0);
     options.seconds = std::min(left / static_cast<double>(shapes->size() - done), 2.0);
     options.go_on = [] { return !cancelled(); };

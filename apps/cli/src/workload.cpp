@@ -9,11 +9,12 @@
 namespace switchyard::cli {
 namespace {
 
-/// One number of a shape: from `low` to `high`; the grid takes every `step`-th power of two.
+/// One number of a shape: from `low` to `high`; the grid takes so many points, both ends among
+/// them, evenly spread on a logarithmic scale.
 struct Range {
   std::string_view name;
   double low, high;
-  double step;  ///< octaves between two grid points
+  int points;
 };
 
 /// One kind of call: fixed items, and ranges for the rest.
@@ -28,16 +29,22 @@ std::vector<Kind> kinds_of(const std::string &op) {
   if (op == SY_OP_QUANTIZE || op == SY_OP_DEQUANTIZE)
     // Rows of 256 values: a unit of every format.
     for (const char *format : {"ternary", "mlx_affine4", "q4_0", "q8_0"})
-      kinds.push_back({std::string("format=") + format, {{"rows", 1, 1 << 16, 2}}});
+      kinds.push_back({std::string("format=") + format, {{"rows", 1, 1 << 16, 9}}});
   if (op == SY_OP_KMEANS_STEP || op == SY_OP_KMEANS_ASSIGN)
-    kinds.push_back({"", {{"n", 256, 1 << 17, 3}, {"d", 2, 256, 3.5}, {"k", 4, 512, 3.5}}, 4e9});
+    // Kernels for few columns know nothing of more: both sides have a grid of their own.
+    for (const auto &[least, most, points] : {std::tuple{2, 8, 3}, std::tuple{9, 256, 3}})
+      kinds.push_back({"",
+                       {{"n", 256, 1 << 17, 4},
+                        {"d", static_cast<double>(least), static_cast<double>(most), points},
+                        {"k", 4, 512, 3}},
+                       4e9});
   if (op == SY_OP_ATTENTION) {
     kinds.push_back(
-        {"b=1,hq=8,hkv=8,causal=bottom_right", {{"lq", 8, 1024, 2}, {"d", 32, 128, 1}}});
+        {"b=1,hq=8,hkv=8,causal=bottom_right", {{"lq", 8, 1024, 6}, {"d", 32, 128, 3}}});
     kinds.push_back(
-        {"b=1,hq=32,hkv=8,causal=bottom_right", {{"lq", 8, 512, 2}, {"d", 64, 128, 1}}});
+        {"b=1,hq=32,hkv=8,causal=bottom_right", {{"lq", 8, 512, 5}, {"d", 64, 128, 2}}});
     kinds.push_back(
-        {"b=1,hq=32,hkv=8,lq=1,causal=bottom_right", {{"lkv", 8, 8192, 2}, {"d", 64, 128, 1}}});
+        {"b=1,hq=32,hkv=8,lq=1,causal=bottom_right", {{"lkv", 8, 8192, 6}, {"d", 64, 128, 2}}});
   }
   return kinds;
 }
@@ -73,12 +80,11 @@ std::vector<OpShape> grid_of(const std::string &op, const Kind &kind) {
   std::vector<std::vector<std::int64_t>> points{{}};
   for (const Range &r : kind.ranges) {
     std::vector<std::vector<std::int64_t>> grown;
-    const double octaves = std::log2(r.high / r.low);
-    const int steps = std::max(1, static_cast<int>(std::lround(octaves / r.step)));
     for (const auto &point : points)
-      for (int i = 0; i <= steps; ++i) {
+      for (int i = 0; i < r.points; ++i) {
         grown.push_back(point);
-        grown.back().push_back(practical(r.name, r.low * std::exp2(octaves * i / steps)));
+        grown.back().push_back(
+            practical(r.name, r.low * std::pow(r.high / r.low, i / (r.points - 1.0))));
       }
     points = std::move(grown);
   }

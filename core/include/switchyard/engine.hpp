@@ -273,9 +273,10 @@ struct Recommendation {
 
 /// How long `Engine::measure` times.
 struct MeasureOptions {
-  double seconds = 0.3;   ///< for all candidates of the shape together
-  int rounds = 7;         ///< turns each takes at least
-  bool remember = false;  ///< keep the timings: in this engine's decisions and in the timing store
+  double seconds = 0.3;    ///< for all candidates of the shape together
+  int rounds = 7;          ///< turns each takes at least
+  int most_rounds = 1000;  ///< and at most, however quick they are
+  bool remember = false;   ///< keep the timings: in this engine's decisions and in the timing store
   std::uint64_t seed = 0;
   std::function<bool()> go_on{};  ///< asked between turns; false ends with `cancelled`
 };

@@ -61,7 +61,7 @@ Result<Measurement> Engine::measure(std::string_view op, std::string_view shape_
     if (!lane) return tl::unexpected(lane.error());
     lanes.push_back(std::move(*lane));
   }
-  Turns turns{.seconds = options.seconds, .least = options.rounds};
+  Turns turns{.seconds = options.seconds, .least = options.rounds, .most = options.most_rounds};
   if (options.go_on)
     turns.cancelled = [&]() -> Status {
       if (options.go_on()) return {};
