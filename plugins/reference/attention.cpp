@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Attention in f64, one query row after another: what every other backend is compared with.
-#include <switchyard/ops/attention.h>
+#include <switchyard/ops/attention_kv.h>
 
 #include <bit>
 #include <cmath>
@@ -92,14 +92,32 @@ char *row_of(const sy_tensor &t, std::int64_t b, std::int64_t h, std::int64_t i)
   return base(t) + T::kSize * (b * t.strides[0] + h * t.strides[1] + i * t.strides[2]);
 }
 
+/// An element of f32, f16 or bf16.
+double load_any(const char *p, const sy_dtype &dtype) {
+  if (dtype.code == SY_TYPE_BFLOAT) return load<BF16>(p);
+  return dtype.bits == 16 ? load<F16>(p) : load<F32>(p);
+}
+
+/// Rounds to f32, f16 or bf16.
+double round_any(double x, const sy_dtype &dtype) {
+  char p[4];
+  if (dtype.code == SY_TYPE_BFLOAT) {
+    store<BF16>(p, x);
+  } else if (dtype.bits == 16) {
+    store<F16>(p, x);
+  } else {
+    store<F32>(p, x);
+  }
+  return load_any(p, dtype);
+}
+
 /// What the mask adds to a score; -infinity hides the key.
 double mask_at(const sy_tensor &m, std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t j) {
   const std::int64_t offset =
       b * m.strides[0] + h * m.strides[1] + i * m.strides[2] + j * m.strides[3];
   const char *p = base(m) + offset * (m.dtype.bits / 8);
   if (m.dtype.code == SY_TYPE_BOOL) return *p != 0 ? 0.0 : -kInfinity;
-  if (m.dtype.code == SY_TYPE_BFLOAT) return load<BF16>(p);
-  return m.dtype.bits == 16 ? load<F16>(p) : load<F32>(p);
+  return load_any(p, m.dtype);
 }
 
 double scalar_at(const sy_tensor &t, std::int64_t i) {
@@ -110,24 +128,74 @@ struct Row {
   std::int64_t b, h, i;
 };
 
+/// The caller's parameters, zeros where its struct is shorter.
+sy_attention_kv_params params_of(const sy_call &call) {
+  sy_attention_kv_params p{};
+  const auto *given = static_cast<const sy_attention_params *>(call.params);
+  std::memcpy(&p, given, given->struct_size < sizeof p ? given->struct_size : sizeof p);
+  return p;
+}
+
+/// k or v with what belongs to it: rows of values, whatever they are stored as and wherever.
+struct Keys {
+  const sy_tensor *codes, *scales, *biases, *table;
+  std::uint32_t format, group;
+  std::int64_t length;  ///< keys of a sequence at most
+
+  /// Row j of key head g of sequence b.
+  template <class T>
+  void read(std::int64_t b, std::int64_t g, std::int64_t j, std::int64_t count, double *row) const {
+    if (table != nullptr) {
+      const std::int64_t page = codes->shape[2];
+      std::int32_t entry;
+      std::memcpy(&entry, base(*table) + 4 * (b * table->strides[0] + j / page * table->strides[1]),
+                  sizeof entry);
+      b = entry < 0 || entry >= codes->shape[0] ? 0 : entry;
+      j %= page;
+    }
+    const auto place = [&](const sy_tensor &t) {
+      return base(t) +
+             (b * t.strides[0] + g * t.strides[1] + j * t.strides[2]) * (t.dtype.bits / 8);
+    };
+    const char *p = place(*codes);
+    for (std::int64_t e = 0; e < count; ++e) {
+      if (format == SY_QUANT_NONE) {
+        row[e] = load<T>(p + T::kSize * e * codes->strides[3]);
+      } else if (format == SY_QUANT_Q8_0) {
+        const char *block = p + e / 32 * 34;
+        row[e] = load<F16>(block) * static_cast<signed char>(block[2 + e % 32]);
+      } else {
+        const auto code = static_cast<unsigned char>(p[e / 2]) >> (e % 2 * 4) & 15;
+        const std::int64_t at = e / group * (scales->dtype.bits / 8);
+        const double product =
+            round_any(code * load_any(place(*scales) + at, scales->dtype), scales->dtype);
+        row[e] = round_any(product + load_any(place(*biases) + at, biases->dtype), scales->dtype);
+      }
+    }
+  }
+};
+
 template <class T>
 class Attention {
  public:
   explicit Attention(const sy_call &call)
       : call_(call),
-        p_(*static_cast<const sy_attention_params *>(call.params)),
+        kv_(params_of(call)),
+        p_(kv_.base),
         q_(*call.inputs[SY_ATTENTION_IN_Q]),
-        k_(*call.inputs[SY_ATTENTION_IN_K]),
-        v_(*call.inputs[SY_ATTENTION_IN_V]),
+        o_(*call.outputs[SY_ATTENTION_OUT_O]),
+        k_(side(SY_ATTENTION_IN_K, SY_ATTENTION_IN_K_SCALES, SY_ATTENTION_IN_K_BIASES)),
+        v_(side(SY_ATTENTION_IN_V, SY_ATTENTION_IN_V_SCALES, SY_ATTENTION_IN_V_BIASES)),
         mask_(input(SY_ATTENTION_IN_MASK)),
         sinks_(input(SY_ATTENTION_IN_SINKS)),
         alibi_(input(SY_ATTENTION_IN_ALIBI)),
         lengths_(input(SY_ATTENTION_IN_KV_LENGTHS)),
-        o_(*call.outputs[SY_ATTENTION_OUT_O]),
         lse_(call.n_outputs > SY_ATTENTION_OUT_LSE ? call.outputs[SY_ATTENTION_OUT_LSE] : nullptr),
+        group_(q_.shape[1] / (k_.codes->shape[1] > 0 ? k_.codes->shape[1] : 1)),
         t_(static_cast<double *>(call.workspace)),
-        qk_(t_ + k_.shape[2]),
-        sum_(qk_ + q_.shape[3]) {}
+        qk_(t_ + k_.length),
+        sum_(qk_ + q_.shape[3]),
+        row_(sum_ + o_.shape[3]) {}
 
   bool run() {
     const double rows = static_cast<double>(q_.shape[0] * q_.shape[1] * q_.shape[2]);
@@ -143,15 +211,26 @@ class Attention {
   }
 
  private:
+  Keys side(std::uint32_t codes, std::uint32_t scales, std::uint32_t biases) const {
+    const sy_tensor *table = input(SY_ATTENTION_IN_BLOCK_TABLE), *t = input(codes);
+    return {t,
+            input(scales),
+            input(biases),
+            table,
+            kv_.kv_format,
+            kv_.kv_group,
+            table != nullptr ? t->shape[2] * table->shape[1] : t->shape[2]};
+  }
+
   const sy_tensor *input(std::uint32_t i) const {
     return i < call_.n_inputs ? call_.inputs[i] : nullptr;
   }
 
   std::int64_t keys(std::int64_t b) const {
-    if (lengths_ == nullptr) return k_.shape[2];
+    if (lengths_ == nullptr) return k_.length;
     std::int32_t n;
     std::memcpy(&n, base(*lengths_) + 4 * b * lengths_->strides[0], sizeof n);
-    return n;
+    return n < 0 ? 0 : n > k_.length ? k_.length : n;
   }
 
   /// Position of query i among `keys` keys.
@@ -161,7 +240,7 @@ class Attention {
 
   bool visible(std::int64_t at, std::int64_t j) const {
     if (p_.causal != SY_CAUSAL_NONE && j > at) return false;
-    if (p_.window_left >= 0 && at - j > p_.window_left) return false;
+    if (p_.window_left >= 0 && at - j > p_.window_left && j >= kv_.keep) return false;
     return p_.window_right < 0 || j - at <= p_.window_right;
   }
 
@@ -170,16 +249,16 @@ class Attention {
     if (!visible(at, j)) return -kInfinity;
     const double bias = mask_ != nullptr ? mask_at(*mask_, r.b, r.h, r.i, j) : 0.0;
     if (bias == -kInfinity) return bias;
-    const char *k = row_of<T>(k_, r.b, r.h / (q_.shape[1] / k_.shape[1]), j);
+    k_.read<T>(r.b, r.h / group_, j, q_.shape[3], row_);
     double dot = 0;
-    for (std::int64_t e = 0; e < q_.shape[3]; ++e)
-      dot += qk_[e] * load<T>(k + T::kSize * e * k_.strides[3]);
+    for (std::int64_t e = 0; e < q_.shape[3]; ++e) dot += qk_[e] * row_[e];
     double t = dot * static_cast<double>(p_.scale);
     if (p_.softcap > 0) {
       const auto cap = static_cast<double>(p_.softcap);
       t = cap * std::tanh(t / cap);
     }
-    if (alibi_ != nullptr) t += scalar_at(*alibi_, r.h) * static_cast<double>(j - at);
+    const std::int64_t dropped = j < kv_.keep ? kv_.gap : 0;
+    if (alibi_ != nullptr) t += scalar_at(*alibi_, r.h) * static_cast<double>(j - at - dropped);
     return t + bias;
   }
 
@@ -208,14 +287,13 @@ class Attention {
   /// sum_ = sum_j exp(t - max) v_j; the answer is the softmax's denominator.
   double add_values(const Row &r, std::int64_t n, double max, bool skip) const {
     double denominator = 0;
-    for (std::int64_t e = 0; e < v_.shape[3]; ++e) sum_[e] = 0;
+    for (std::int64_t e = 0; e < o_.shape[3]; ++e) sum_[e] = 0;
     for (std::int64_t j = 0; j < n && !skip; ++j) {
       if (t_[j] == -kInfinity) continue;
       const double p = std::exp(t_[j] - max);
       denominator += p;
-      const char *v = row_of<T>(v_, r.b, r.h / (q_.shape[1] / k_.shape[1]), j);
-      for (std::int64_t e = 0; e < v_.shape[3]; ++e)
-        sum_[e] += p * load<T>(v + T::kSize * e * v_.strides[3]);
+      v_.read<T>(r.b, r.h / group_, j, o_.shape[3], row_);
+      for (std::int64_t e = 0; e < o_.shape[3]; ++e) sum_[e] += p * row_[e];
     }
     if (sinks_ != nullptr && max != -kInfinity)
       denominator += std::exp(scalar_at(*sinks_, r.h) - max);
@@ -224,7 +302,7 @@ class Attention {
 
   void write(const Row &r, double denominator, double max, bool nothing, bool poisoned) const {
     char *o = row_of<T>(o_, r.b, r.h, r.i);
-    for (std::int64_t e = 0; e < v_.shape[3]; ++e) {
+    for (std::int64_t e = 0; e < o_.shape[3]; ++e) {
       const double x = poisoned ? std::nan("") : nothing ? 0.0 : sum_[e] / denominator;
       store<T>(o + T::kSize * e * o_.strides[3], x);
     }
@@ -234,14 +312,16 @@ class Attention {
   }
 
   const sy_call &call_;
+  const sy_attention_kv_params kv_;
   const sy_attention_params &p_;
-  const sy_tensor &q_, &k_, &v_;
-  const sy_tensor *mask_, *sinks_, *alibi_, *lengths_;
-  const sy_tensor &o_;
-  const sy_tensor *lse_;
-  double *t_;    // [Lkv] scores of a row
-  double *qk_;   // [Dk] the row's query
-  double *sum_;  // [Dv]
+  const sy_tensor &q_, &o_;
+  const Keys k_, v_;
+  const sy_tensor *mask_, *sinks_, *alibi_, *lengths_, *lse_;
+  const std::int64_t group_;  // query heads per key head
+  double *t_;                 // [Lkv] scores of a row
+  double *qk_;                // [Dk] the row's query
+  double *sum_;               // [Dv]
+  double *row_;               // [Dk] or [Dv] of one key
 };
 
 std::int32_t supports(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
@@ -251,16 +331,26 @@ std::int32_t supports(const KernelDef &, const Context &, const sy_call &call, s
   return SY_OK;
 }
 
+/// Keys of a sequence at most.
+std::int64_t length_of(const sy_call &call) {
+  const bool paged = call.n_inputs > SY_ATTENTION_IN_BLOCK_TABLE &&
+                     call.inputs[SY_ATTENTION_IN_BLOCK_TABLE] != nullptr;
+  const std::int64_t n = call.inputs[SY_ATTENTION_IN_K]->shape[2];
+  return paged ? n * call.inputs[SY_ATTENTION_IN_BLOCK_TABLE]->shape[1] : n;
+}
+
 std::uint64_t estimate(const KernelDef &, const Context &, const sy_call &call) {
-  const sy_tensor &q = *call.inputs[SY_ATTENTION_IN_Q], &v = *call.inputs[SY_ATTENTION_IN_V];
+  const sy_tensor &q = *call.inputs[SY_ATTENTION_IN_Q], &o = *call.outputs[SY_ATTENTION_OUT_O];
   const double scores = static_cast<double>(q.shape[0] * q.shape[1]) *
-                        static_cast<double>(q.shape[2]) * static_cast<double>(v.shape[2]);
-  return static_cast<std::uint64_t>(1000 + scores * static_cast<double>(q.shape[3] + v.shape[3]));
+                        static_cast<double>(q.shape[2]) * static_cast<double>(length_of(call));
+  return static_cast<std::uint64_t>(1000 + scores * static_cast<double>(q.shape[3] + o.shape[3]));
 }
 
 std::uint64_t workspace_size(const KernelDef &, const Context &, const sy_call &call) {
-  const sy_tensor &k = *call.inputs[SY_ATTENTION_IN_K], &v = *call.inputs[SY_ATTENTION_IN_V];
-  return sizeof(double) * static_cast<std::uint64_t>(k.shape[2] + k.shape[3] + v.shape[3]);
+  const std::int64_t dk = call.inputs[SY_ATTENTION_IN_Q]->shape[3],
+                     dv = call.outputs[SY_ATTENTION_OUT_O]->shape[3];
+  const std::int64_t row = dk > dv ? dk : dv;
+  return sizeof(double) * static_cast<std::uint64_t>(length_of(call) + dk + dv + row);
 }
 
 std::int32_t run(const KernelDef &, const Context &, const sy_call &call, sy_error *error) {

@@ -17,3 +17,7 @@ static_assert(sizeof(void *) == 8, "the golden is for 64-bit machines");
 #define VALUE(NAME, NUMBER) static_assert((NAME) == (NUMBER), #NAME);
 #define TEXT(NAME, WORDS) static_assert(sizeof(NAME) == sizeof(WORDS), #NAME);
 #include "golden_1_0.inc"
+#if __has_include(<switchyard/ops/attention_kv.h>) /* headers later than 1.0 */
+#include <switchyard/ops/attention_kv.h>
+#include "golden_1_1.inc"
+#endif

@@ -15,9 +15,11 @@ namespace {
 
 struct Attempt {
   ProblemOutputs outputs;
-  CallFrame frame{SY_ATTENTION_INPUTS, SY_ATTENTION_OUTPUTS};
+  CallFrame frame;
 
-  explicit Attempt(const Problem &problem) : outputs(*ProblemOutputs::make(problem)) {
+  explicit Attempt(const Problem &problem)
+      : outputs(*ProblemOutputs::make(problem)),
+        frame(static_cast<std::uint32_t>(problem.inputs.size()), SY_ATTENTION_OUTPUTS) {
     bind(problem, outputs, frame);
   }
   std::string bytes() const {
@@ -93,7 +95,7 @@ void naive_f32(const attention_op::View &a, float *o) {
       for (std::int64_t j = seen.begin; j < seen.end; ++j) {
         float dot = 0;
         for (std::int64_t e = 0; e < a.dk; ++e) dot += row[e] * keys[j * a.dk + e];
-        t[static_cast<std::size_t>(j)] = dot * a.params->scale;
+        t[static_cast<std::size_t>(j)] = dot * a.params.scale;
         max = std::max(max, t[static_cast<std::size_t>(j)]);
       }
       for (std::int64_t j = seen.begin; j < seen.end; ++j)
@@ -123,8 +125,7 @@ std::vector<double> exact(const attention_op::View &a) {
         for (std::int64_t e = 0; e < a.dk; ++e)
           dot += static_cast<double>(q[(h * a.lq + i) * a.dk + e]) *
                  static_cast<double>(k[(g * a.lkv + j) * a.dk + e]);
-        sum += t[static_cast<std::size_t>(j)] =
-            std::exp(dot * static_cast<double>(a.params->scale));
+        sum += t[static_cast<std::size_t>(j)] = std::exp(dot * static_cast<double>(a.params.scale));
       }
       for (std::int64_t j = seen.begin; j < seen.end; ++j)
         for (std::int64_t e = 0; e < a.dv; ++e)

@@ -163,7 +163,7 @@ TEST(Spec, DescriptionsMakeTheSameKindOfProblem) {
     const auto described = [](const Shape &s) {
       const auto problem = *attention_spec().make_problem(s, 2);
       const auto outputs = *ProblemOutputs::make(problem);
-      CallFrame frame(SY_ATTENTION_INPUTS, SY_ATTENTION_OUTPUTS);
+      CallFrame frame(static_cast<std::uint32_t>(problem.inputs.size()), SY_ATTENTION_OUTPUTS);
       bind(problem, outputs, frame);
       Key key;
       KeyBuilder builder(key);

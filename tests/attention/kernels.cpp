@@ -38,6 +38,10 @@ bool Kernel::supports(const sy_call &call) const {
   return def->supports(*def, context(threads), call, nullptr) == SY_OK;
 }
 
+std::uint64_t Kernel::workspace(const sy_call &call) const {
+  return def->workspace_size(*def, context(threads), call);
+}
+
 std::int32_t Kernel::run(sy_call call, sy_error *error) const {
   constexpr std::size_t kGuard = 64;
   const cpu::Context ctx = context(threads);

@@ -19,6 +19,7 @@ struct Kernel {
   std::uint32_t threads;
 
   bool supports(const sy_call &call) const;
+  std::uint64_t workspace(const sy_call &call) const;  ///< bytes
   /// With a workspace of exactly the size asked for, poisoned, behind which nothing may change.
   std::int32_t run(sy_call call, sy_error *error = nullptr) const;
 };

@@ -176,3 +176,47 @@ def test_wrong_arguments(engine, rng, change, codes):
     with pytest.raises(sy.InputError) as caught:
         engine.attention(**arguments)
     assert caught.value.code in codes
+
+
+def ragged(rng, q_lengths, kv_lengths):
+    offsets = [np.concatenate([[0], np.cumsum(n)]).astype(np.int32) for n in (q_lengths, kv_lengths)]
+    q = rng.standard_normal((sum(q_lengths), 4, 16), np.float32)
+    k, v = (rng.standard_normal((sum(kv_lengths), 2, 16), np.float32) for _ in range(2))
+    return q, k, v, *offsets
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_ragged_sequences(engine, rng, count):
+    q_lengths = [int(n) for n in rng.integers(0, 9, count)]
+    kv_lengths = [n + int(rng.integers(0, 9)) for n in q_lengths]
+    q, k, v, q_at, kv_at = ragged(rng, q_lengths, kv_lengths)
+    o, lse = engine.attention_ragged(q, k, v, q_at, kv_at, causal=True, return_lse=True)
+    assert o.shape == q.shape and lse.shape == q.shape[:2]
+    for b in range(count):
+        part = slice(q_at[b], q_at[b + 1])
+        keys = slice(kv_at[b], kv_at[b + 1])
+        if q_lengths[b] == 0:
+            continue
+        split = (x.swapaxes(0, 1)[None] for x in (q[part], k[keys], v[keys]))
+        want, want_lse = reference(*split, visible=band(q_lengths[b], kv_lengths[b]))
+        close(o[part], want[0].swapaxes(0, 1))
+        close(lse[part], want_lse[0].T)
+
+
+def test_ragged_arguments(engine, rng):
+    q, k, v, q_at, kv_at = ragged(rng, [3, 4], [5, 6])
+    out = np.empty_like(q)
+    assert engine.attention_ragged(q, k, v, q_at, kv_at, out=out) is out
+    for wrong in (
+        (q, k, v, q_at[:2], kv_at),
+        (q, k, v, q_at + 1, kv_at),
+        (q, k, v, q_at[::-1].copy(), kv_at),
+        (q[None], k, v, q_at, kv_at),
+        (q, k, v[:-1], q_at, kv_at),
+        (q, k, v, q_at.astype(np.int64), kv_at),
+        (q, k[..., :8].copy(), v, q_at, kv_at),
+    ):
+        with pytest.raises(sy.InputError):
+            engine.attention_ragged(*wrong)
+    with pytest.raises(sy.InputError, match="causal"):
+        engine.attention_ragged(q, k, v, q_at, kv_at, causal="up")

@@ -101,6 +101,8 @@ static int32_t supports(const sy_kernel *self, sy_instance *instance, const sy_c
   (void)instance;
   if (q->dtype.code != SY_TYPE_FLOAT || q->dtype.bits != 32)
     return fail(reason, SY_E_UNSUPPORTED, "only f32 is offered");
+  if (p->struct_size > sizeof(*p))
+    return fail(reason, SY_E_UNSUPPORTED, "no parameters of later versions are offered");
   if (p->softcap != 0) return fail(reason, SY_E_UNSUPPORTED, "no softcap is offered");
   for (uint32_t i = SY_ATTENTION_IN_MASK; i < call->n_inputs; ++i)
     if (call->inputs[i] != NULL)

@@ -11,10 +11,12 @@
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
+#include <switchyard/attention.hpp>
 #include <switchyard/batch.hpp>
 #include <switchyard/engine.hpp>
 
 #include "arrays.hpp"
+#include "attention.hpp"
 #include "config/options.hpp"
 #include "errors.hpp"
 #include "models.hpp"
@@ -258,11 +260,14 @@ double kmeans_assign_file(Engine &engine, const string &path, nb::handle centroi
 
 nb::tuple attention(Engine &engine, nb::handle q, nb::handle k, nb::handle v, int causal,
                     std::optional<std::int64_t> window, float softcap, nb::handle mask, float scale,
-                    nb::handle sinks, bool return_lse, nb::handle out) {
+                    nb::handle sinks, bool return_lse, nb::handle out, nb::handle alibi,
+                    nb::handle kv_lengths, nb::handle block_table, std::int64_t keep) {
   const Array q_in(q, "q", Access::read), k_in(k, "k", Access::read), v_in(v, "v", Access::read),
       mask_in(mask, "mask", Access::read), sinks_in(sinks, "sinks", Access::read),
-      target(out, "out", Access::write);
-  AttentionOptions options;
+      target(out, "out", Access::write), alibi_in(alibi, "alibi", Access::read),
+      lengths_in(kv_lengths, "kv_lengths", Access::read),
+      table_in(block_table, "block_table", Access::read);
+  AttentionCall options;
   options.causal = static_cast<sy_causal>(causal);
   options.window = window;
   options.softcap = softcap;
@@ -271,8 +276,16 @@ nb::tuple attention(Engine &engine, nb::handle q, nb::handle k, nb::handle v, in
   options.sinks = sinks_in.view();
   options.return_lse = return_lse;
   options.out = target.view();
-  AttentionResult r = value(
-      unlocked([&] { return engine.attention(q_in.view(), k_in.view(), v_in.view(), options); }));
+  options.alibi = alibi_in.view();
+  options.kv_lengths = lengths_in.view();
+  options.block_table = table_in.view();
+  options.keep = keep;
+  // The engine's own call knows the result cache.
+  const bool more = alibi_in.present() || lengths_in.present() || table_in.present() || keep > 0;
+  AttentionResult r = value(unlocked([&] {
+    return more ? switchyard::attention(engine, q_in.view(), k_in.view(), v_in.view(), options)
+                : engine.attention(q_in.view(), k_in.view(), v_in.view(), options);
+  }));
   const string dtype = to_string(r.out.present() ? r.out.dtype() : q_in.view().dtype());
   return nb::make_tuple(target.present() ? nb::borrow(out) : to_numpy(std::move(r.out)),
                         to_numpy(std::move(r.lse)), dtype, run_info(r.info));
@@ -405,7 +418,8 @@ NB_MODULE(_core, m) {
   const auto a = nb::arg().none();  // an array or None
   m.def("view_of", &view_of, a);
   m.def("available_memory", &available_memory);
-  nb::class_<Engine>(m, "Engine")
+  nb::class_<Engine> engine(m, "Engine");
+  engine
       .def(
           "__init__",
           [](Engine *self, const string &preset, const string &config, int threads,
@@ -436,7 +450,7 @@ NB_MODULE(_core, m) {
            "seed"_a, "labels"_a, "memory"_a)
       .def("kmeans_assign_file", &kmeans_assign_file, "path"_a, a, "labels"_a, "memory"_a)
       .def("attention", &attention, a, a, a, "causal"_a, "window"_a.none(), "softcap"_a, a,
-           "scale"_a, a, "return_lse"_a, a)
+           "scale"_a, a, "return_lse"_a, a, a, a, a, "keep"_a)
       .def("explain", &explain)
       .def("decisions", &decisions)
       .def("metrics", &metrics)
@@ -447,6 +461,8 @@ NB_MODULE(_core, m) {
       .def("search_log", &Engine::search_log)
       .def("threads", &Engine::threads);
   bind_models(m);
+  bind_advice(m);
+  bind_kv_cache(m, engine);
 }
 
 }  // namespace switchyard::python

@@ -12,11 +12,13 @@ Arrays come from NumPy, torch or anything else with DLPack, and are read where t
 torch out; otherwise NumPy. See `Engine` for the calls and `Error` for what they raise.
 """
 
+from ._advice import Advice, AttentionAdvisor, AttentionConfig, ModelAttention, attention_models
 from ._batches import BatchProgress, available_memory, batch_rows, process_in_batches
 from ._core import version as __version__
 from ._engine import Engine
 from ._errors import Error, InputError
 from ._host import BackendConfig, CallTiming
+from ._kv_cache import KVBudget, KVCache
 from ._models import RECIPES, dequantize_model, quantize_model
 from ._results import (
     KMeansResult,
@@ -36,6 +38,9 @@ def create_auto() -> Engine:
 
 __all__ = [
     "RECIPES",
+    "Advice",
+    "AttentionAdvisor",
+    "AttentionConfig",
     "BackendConfig",
     "BatchProgress",
     "CallTiming",
@@ -43,12 +48,16 @@ __all__ = [
     "Error",
     "InputError",
     "KMeansResult",
+    "KVBudget",
+    "KVCache",
+    "ModelAttention",
     "ProductResult",
     "Quantized",
     "RunInfo",
     "SweepEntry",
     "SweepResult",
     "__version__",
+    "attention_models",
     "available_memory",
     "batch_rows",
     "create_auto",

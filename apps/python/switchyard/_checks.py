@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -30,3 +31,17 @@ def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InputError(f"{name} must be a string, not {value!r}", "invalid_argument")
     return value
+
+
+def _positive(name: str, value: Any) -> float:
+    number = _finite(name, value)
+    if number <= 0:
+        raise InputError(f"{name} must be above 0, not {value!r}", "invalid_argument")
+    return number
+
+
+def _finite(name: str, value: Any) -> float:
+    number = _real(name, value)
+    if not math.isfinite(number):
+        raise InputError(f"{name} must be finite, not {value!r}", "invalid_argument")
+    return number

@@ -9,14 +9,12 @@ import os
 from typing import Any
 
 from . import _arrays, _core
-from ._checks import _integer, _real, _text
+from ._checks import _finite, _integer, _positive, _real, _text
 from ._errors import InputError
 from ._host import BackendConfig, CallTiming, benchmark
 from ._kmeans import KMeansCalls
+from ._ragged import RaggedCalls, causal_number
 from ._results import KMeansResult, Quantized, remember
-
-# sy_causal of the C interface. True means bottom-right: queries are the last positions.
-_CAUSAL = {False: 0, True: 2, "none": 0, "top_left": 1, "bottom_right": 2}
 
 
 class _Default(str):
@@ -28,7 +26,7 @@ class _Default(str):
 _ADAPTIVE = _Default("adaptive")
 
 
-class Engine(KMeansCalls):
+class Engine(KMeansCalls, RaggedCalls):
     """Routes calls to verified, measured backends. Thread-safe; the GIL is released while it works.
 
     Arrays are read where they are, whatever their strides: NumPy arrays, torch tensors, and
@@ -319,6 +317,10 @@ class Engine(KMeansCalls):
         sinks: Any = None,
         return_lse: bool = False,
         out: Any = None,
+        alibi: Any = None,
+        kv_lengths: Any = None,
+        block_table: Any = None,
+        keep: int = 0,
     ) -> Any:
         """softmax(scale * q k^T) v per head, with grouped key-value heads.
 
@@ -337,6 +339,11 @@ class Engine(KMeansCalls):
             return_lse: also return the natural log of each row's sum of exponentials.
             out: array of [batch, heads, length, value_dim] and q's dtype to write to; any
                 non-overlapping strides. Needed for bfloat16 results outside torch and ml_dtypes.
+            alibi: float32 [heads] slopes: scores grow by slope * (key position - query position).
+            kv_lengths: int32 [batch], keys that exist per sequence; those behind are never read.
+            block_table: int32 [batch, M]: k and v are pages [pages, kv_heads, P, dim], key j of a
+                sequence is slot j % P of page block_table[b, j // P]. Needs kv_lengths.
+            keep: the first keys, which a window does not hide.
 
         Returns:
             The output [batch, heads, length, value_dim] in q's dtype (or `out`); with return_lse a
@@ -354,16 +361,11 @@ class Engine(KMeansCalls):
                 result = _arrays.attention_out(q, v)
             else:
                 _arrays.check_bf16_output(_arrays.is_bf16(q), torch_out)
-        if not isinstance(causal, (bool, str)) or causal not in _CAUSAL:
-            raise InputError(
-                f"causal must be False, True, 'top_left' or 'bottom_right', not {causal!r}",
-                "invalid_argument",
-            )
         o, lse, dtype, info = self._core.attention(
             q,
             k,
             v,
-            _CAUSAL[causal],
+            causal_number(causal),
             None if window is None else _integer("window", window, 1, 2**62),
             0.0 if softcap is None else _positive("softcap", softcap),
             mask,
@@ -371,6 +373,10 @@ class Engine(KMeansCalls):
             sinks,
             bool(return_lse),
             result,
+            alibi,
+            kv_lengths,
+            block_table,
+            _integer("keep", keep, 0, 2**62),
         )
         remember(info)
         if result is None:
@@ -453,20 +459,6 @@ class Engine(KMeansCalls):
     def threads(self) -> int:
         """The most threads a call may use."""
         return self._core.threads()
-
-
-def _positive(name: str, value: Any) -> float:
-    number = _finite(name, value)
-    if number <= 0:
-        raise InputError(f"{name} must be above 0, not {value!r}", "invalid_argument")
-    return number
-
-
-def _finite(name: str, value: Any) -> float:
-    number = _real(name, value)
-    if not math.isfinite(number):
-        raise InputError(f"{name} must be finite, not {value!r}", "invalid_argument")
-    return number
 
 
 def _item(value: Any) -> str:

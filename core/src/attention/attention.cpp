@@ -72,6 +72,17 @@ Result<sy_attention_params> make_params(const AttentionOptions &options, std::in
   return p;
 }
 
+/// Keys of a sequence at most.
+std::int64_t length_of(const TensorView &k, const TensorView &table) {
+  return table.present() && table.rank() == 2 ? k.dim(2) * table.dim(1) : k.dim(2);
+}
+
+/// Values in a row of v.
+std::int64_t row_values(const TensorView &v, const StoredKeys &stored) {
+  if (stored.format == SY_QUANT_Q8_0) return v.dim(3) / 34 * 32;
+  return stored.format == SY_QUANT_MLX_AFFINE4 ? v.dim(3) * 8 : v.dim(3);
+}
+
 /// Drops the axis that four_axes added.
 Tensor without_batch(Tensor tensor, int rank) {
   if (rank == 4) return tensor;
@@ -92,8 +103,14 @@ std::string attention_pattern(std::int64_t query_heads, std::int64_t key_heads) 
   return fmt::format("GQA-{}:1", key_heads > 0 ? query_heads / key_heads : 0);
 }
 
+Result<AttentionResult> attention(Runner &runner, const TensorView &q, const TensorView &k,
+                                  const TensorView &v, const AttentionOptions &options) {
+  return attention(runner, q, k, v, AttentionCall(options), StoredKeys());
+}
+
 Result<AttentionResult> attention(Runner &runner, const TensorView &q_in, const TensorView &k_in,
-                                  const TensorView &v_in, const AttentionOptions &options) {
+                                  const TensorView &v_in, const AttentionCall &options,
+                                  const StoredKeys &stored) {
   const auto start = std::chrono::steady_clock::now();
   const int rank = q_in.rank();
   const auto q = four_axes("q", q_in, rank), k = four_axes("k", k_in, rank),
@@ -103,17 +120,40 @@ Result<AttentionResult> attention(Runner &runner, const TensorView &q_in, const 
   auto params = make_params(options, q->dim(3));
   if (!params) return tl::unexpected(params.error());
 
-  CallFrame frame(SY_ATTENTION_INPUTS, SY_ATTENTION_OUTPUTS);
+  // No more slots than the call needs: kernels of version 1.0 know seven.
+  const int slots = stored.k_scales.present()       ? int{SY_ATTENTION_KV_INPUTS}
+                    : options.block_table.present() ? SY_ATTENTION_IN_BLOCK_TABLE + 1
+                                                    : int{SY_ATTENTION_INPUTS};
+  CallFrame frame(static_cast<std::uint32_t>(slots), SY_ATTENTION_OUTPUTS);
   frame.params(*params);
+  const sy_attention_kv_params longer{
+      {sizeof longer, params->causal, params->scale, params->softcap, params->window_left,
+       params->window_right, 0, 0},
+      options.keep,
+      stored.gap,
+      stored.format,
+      stored.group};
+  if (options.keep != 0 || stored.gap != 0 || stored.format != SY_QUANT_NONE) {
+    frame.call().params = &longer;
+    frame.call().params_size = sizeof(longer);
+  }
   frame.input(SY_ATTENTION_IN_Q, *q);
   frame.input(SY_ATTENTION_IN_K, *k);
   frame.input(SY_ATTENTION_IN_V, *v);
+  const std::int64_t keys = length_of(*k, options.block_table);
   if (options.mask.present()) {
-    const auto mask = broadcast_mask(options.mask, {q->dim(0), q->dim(1), q->dim(2), k->dim(2)});
+    const auto mask = broadcast_mask(options.mask, {q->dim(0), q->dim(1), q->dim(2), keys});
     if (!mask) return tl::unexpected(mask.error());
     frame.input(SY_ATTENTION_IN_MASK, *mask);
   }
   frame.input(SY_ATTENTION_IN_SINKS, options.sinks);
+  frame.input(SY_ATTENTION_IN_ALIBI, options.alibi);
+  frame.input(SY_ATTENTION_IN_KV_LENGTHS, options.kv_lengths);
+  frame.input(SY_ATTENTION_IN_BLOCK_TABLE, options.block_table);
+  frame.input(SY_ATTENTION_IN_K_SCALES, stored.k_scales);
+  frame.input(SY_ATTENTION_IN_K_BIASES, stored.k_biases);
+  frame.input(SY_ATTENTION_IN_V_SCALES, stored.v_scales);
+  frame.input(SY_ATTENTION_IN_V_BIASES, stored.v_biases);
 
   AttentionResult result;
   Tensor o, lse;
@@ -122,7 +162,8 @@ Result<AttentionResult> attention(Runner &runner, const TensorView &q_in, const 
     if (!out) return tl::unexpected(out.error());
     frame.output(SY_ATTENTION_OUT_O, *out);
   } else {
-    auto made = Tensor::empty(q->dtype(), std::array{q->dim(0), q->dim(1), q->dim(2), v->dim(3)});
+    auto made = Tensor::empty(q->dtype(),
+                              std::array{q->dim(0), q->dim(1), q->dim(2), row_values(*v, stored)});
     if (!made) return tl::unexpected(made.error());
     o = std::move(*made);
     frame.output(SY_ATTENTION_OUT_O, o);

@@ -15,17 +15,6 @@ namespace {
 
 constexpr double kF32Limit = 4e-6, kF16Limit = 1e-3, kBF16Limit = 8e-3;
 
-float load(const std::byte *p, DType dtype) noexcept {
-  if (same(dtype, dtypes::f32)) {
-    float value = 0;
-    std::memcpy(&value, p, sizeof value);
-    return value;
-  }
-  std::uint16_t h = 0;
-  std::memcpy(&h, p, sizeof h);
-  return same(dtype, dtypes::f16) ? f16_to_f32(h) : bf16_to_f32(h);
-}
-
 /// Element address in a tensor of rank 3 or 4.
 const std::byte *element(const sy_tensor &t, std::int64_t b, std::int64_t h, std::int64_t i,
                          std::int64_t e) noexcept {
@@ -45,13 +34,13 @@ Limits limits_of(DType dtype) noexcept {
   return {kBF16Limit, 0x1p-134};
 }
 
-/// Row i of a matrix of one head as f32.
-void read_row(const sy_tensor &t, std::int64_t b, std::int64_t h, std::int64_t i,
-              std::vector<float> &row) {
-  const std::byte *p = element(t, b, h, i, 0);
-  const std::int64_t step = t.strides[3] * (t.dtype.bits / 8);
+/// Query i of head h as f32.
+void read_query(const View &a, std::int64_t b, std::int64_t h, std::int64_t i,
+                std::vector<float> &row) {
+  const std::byte *p = element(*a.q, b, h, i, 0);
+  const std::int64_t step = a.q->strides[3] * (a.q->dtype.bits / 8);
   for (std::size_t e = 0; e < row.size(); ++e)
-    row[e] = load(p + static_cast<std::int64_t>(e) * step, t.dtype);
+    row[e] = load_element(p + static_cast<std::int64_t>(e) * step, a.q->dtype);
 }
 
 /// max over scores of |scale| * sum_e |q_e k_e|: how much cancellation a dot product may see. Of
@@ -66,11 +55,11 @@ double largest_score(const View &a) {
       queries.clear();
       for (std::int64_t h = g * a.group(); h < (g + 1) * a.group(); ++h)
         for (std::int64_t i = 0; i < a.lq; i += step) {
-          read_row(*a.q, b, h, i, row);
+          read_query(a, b, h, i, row);
           queries.insert(queries.end(), row.begin(), row.end());
         }
       for (std::int64_t j = 0; j < a.keys(b); ++j) {
-        read_row(*a.k, b, g, j, k);
+        read_key(a, false, b, g, j, k);
         for (std::size_t q = 0; q < queries.size(); q += dk) {
           float sum = 0;
           for (std::size_t e = 0; e < dk; ++e) sum += std::abs(queries[q + e] * k[e]);
@@ -78,34 +67,74 @@ double largest_score(const View &a) {
         }
       }
     }
-  return largest * std::abs(static_cast<double>(a.params->scale));
+  return largest * std::abs(static_cast<double>(a.params.scale));
 }
 
-/// The reference's answer to the same call with |v|, contiguous: sum_j p_j |v_j|.
-Result<Tensor> denominators(const View &a, const sy_call &call, const ReferenceRunner &reference) {
-  const std::array shape{a.batch, a.hkv, a.lkv, a.dv};
-  auto v = Tensor::empty(a.v->dtype, shape);
-  const std::array out_shape{a.batch, a.hq, a.lq, a.dv};
-  auto out = Tensor::empty(a.q->dtype, out_shape);
-  if (!v || !out) return fail(ErrorCode::out_of_memory, "no memory to judge attention's error");
-  const std::size_t size = size_of(a.v->dtype);
-  auto *to = v->data<std::byte>();
+/// All keys or values as a contiguous array of `dtype` [B, Hkv, Lkv, dim]; zeros where a sequence
+/// ends.
+Result<Tensor> plain_keys(const View &a, bool values, DType dtype) {
+  const std::int64_t dim = values ? a.dv : a.dk;
+  auto t = Tensor::zeros(dtype, std::array{a.batch, a.hkv, a.lkv, dim});
+  if (!t) return t;
+  std::vector<float> row(static_cast<std::size_t>(dim));
+  const std::size_t size = size_of(dtype);
   for (std::int64_t b = 0; b < a.batch; ++b)
-    for (std::int64_t h = 0; h < a.hkv; ++h)
-      for (std::int64_t j = 0; j < a.lkv; ++j)
-        for (std::int64_t e = 0; e < a.dv; ++e, to += size) {
-          std::memcpy(to, element(*a.v, b, h, j, e), size);
-          to[size - 1] &= std::byte{0x7F};  // clears the sign
+    for (std::int64_t g = 0; g < a.hkv; ++g)
+      for (std::int64_t j = 0; j < a.keys(b); ++j) {
+        read_key(a, values, b, g, j, row);
+        auto *to = t->data<std::byte>() +
+                   static_cast<std::size_t>(((b * a.hkv + g) * a.lkv + j) * dim) * size;
+        for (const float x : row) {
+          const std::uint16_t h = same(dtype, dtypes::f16) ? f32_to_f16(x) : f32_to_bf16(x);
+          std::memcpy(to, size == 4 ? static_cast<const void *>(&x) : &h, size);
+          to += size;
         }
+      }
+  return t;
+}
+
+/// The reference's answer to the same call with |v|: sum_j p_j |v_j|. Keys that are not plain are
+/// made so first, in f32.
+Result<Tensor> denominators(const View &a, const sy_call &call, const ReferenceRunner &reference) {
+  const DType dtype = a.plain() ? a.q->dtype : dtypes::f32;
+  auto v = plain_keys(a, true, dtype);
+  auto out = Tensor::empty(dtype, std::array{a.batch, a.hq, a.lq, a.dv});
+  Result<Tensor> q = Tensor(), k = Tensor();
+  if (!a.plain()) {
+    q = cast(TensorView(*a.q), dtype);
+    k = plain_keys(a, false, dtype);
+  }
+  if (!v || !out || !q || !k)
+    return fail(ErrorCode::out_of_memory, "no memory to judge attention's error");
+  const std::size_t size = size_of(dtype);
+  auto *bytes = v->data<std::byte>();
+  for (std::int64_t i = 0; i < v->elements(); ++i)
+    bytes[static_cast<std::size_t>(i + 1) * size - 1] &= std::byte{0x7F};  // clears the sign
   CallFrame frame(SY_ATTENTION_INPUTS, SY_ATTENTION_OUTPUTS);
-  for (std::uint32_t i = 0; i < call.n_inputs; ++i)
+  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(call.n_inputs, SY_ATTENTION_INPUTS); ++i)
     if (call.inputs[i] != nullptr) frame.input(i, TensorView(*call.inputs[i]));
   frame.input(SY_ATTENTION_IN_V, *v);
+  if (!a.plain()) {
+    frame.input(SY_ATTENTION_IN_Q, *q);
+    frame.input(SY_ATTENTION_IN_K, *k);
+  }
   frame.output(SY_ATTENTION_OUT_O, *out);
-  frame.call().params = call.params;
-  frame.call().params_size = call.params_size;
+  Params plain = a.params;
+  plain.kv_format = plain.kv_group = 0;
+  const sy_attention_kv_params params = plain.abi();
+  frame.call().params = &params;
+  frame.call().params_size = sizeof(params);
   if (auto ok = reference(frame.call()); !ok) return tl::unexpected(ok.error());
   return out;
+}
+
+/// How far ALiBi moves the scores of kept keys across a gap: f32 loses as many digits there.
+double gap_score(const View &a) {
+  if (a.alibi == nullptr || a.params.keep == 0) return 0;
+  double steepest = 0;
+  for (std::int64_t h = 0; h < a.hq; ++h)
+    steepest = std::max(steepest, std::abs(static_cast<double>(at<const float>(*a.alibi, h))));
+  return steepest * static_cast<double>(a.params.gap);
 }
 
 std::string place(std::string_view what, std::int64_t b, std::int64_t h, std::int64_t i,
@@ -125,8 +154,8 @@ std::optional<std::string> compare_lse(const View &got, const View &want, double
   for (std::int64_t b = 0; b < want.batch; ++b)
     for (std::int64_t h = 0; h < want.hq; ++h)
       for (std::int64_t i = 0; i < want.lq; ++i) {
-        const float x = load(element(*got.lse, b, h, i, 0), dtypes::f32);
-        const float y = load(element(*want.lse, b, h, i, 0), dtypes::f32);
+        const float x = load_element(element(*got.lse, b, h, i, 0), dtypes::f32);
+        const float y = load_element(element(*want.lse, b, h, i, 0), dtypes::f32);
         const double limit = kF32Limit * growth + 0x1p-22 * std::abs(static_cast<double>(y));
         if (!close(x, y, limit))
           return fmt::format("{} is {}, but the reference has {} (limit {:.2e})",
@@ -143,16 +172,16 @@ std::optional<std::string> compare(const Problem &, const sy_call &got_call,
   if (want.batch == 0 || want.hq == 0 || want.lq == 0) return std::nullopt;
   const auto scales = denominators(want, want_call, reference);
   if (!scales) return "the reference failed: " + scales.error().message;
-  const double growth = 1 + largest_score(want) / 8;
+  const double growth = 1 + (largest_score(want) + gap_score(want)) / 8;
   const Limits limits = limits_of(want.q->dtype);
   const sy_tensor &scale = scales->view().raw();
   for (std::int64_t b = 0; b < want.batch; ++b)
     for (std::int64_t h = 0; h < want.hq; ++h)
       for (std::int64_t i = 0; i < want.lq; ++i)
         for (std::int64_t e = 0; e < want.dv; ++e) {
-          const float x = load(element(*got.o, b, h, i, e), got.o->dtype);
-          const float y = load(element(*want.o, b, h, i, e), want.o->dtype);
-          const double size = load(element(scale, b, h, i, e), scale.dtype);
+          const float x = load_element(element(*got.o, b, h, i, e), got.o->dtype);
+          const float y = load_element(element(*want.o, b, h, i, e), want.o->dtype);
+          const double size = load_element(element(scale, b, h, i, e), scale.dtype);
           const double limit = limits.relative * growth * size + limits.least;
           if (!close(x, y, size == 0 ? 0 : limit))
             return fmt::format("{} is {}, but the reference has {}: error {:.2e}, limit {:.2e}",

@@ -85,6 +85,47 @@ std::vector<Shape> conformance_shapes() {
       "b=1,hq=8,hkv=2,lq=1,lkv=1100,d=128,lse=1",
       "b=1,hq=4,hkv=1,lq=30,lkv=1100,d=128,causal=bottom_right,lse=1",
       "b=1,hq=4,hkv=1,lq=6,lkv=1300,d=16,mask=additive,causal=bottom_right,lse=1",
+      // Kept keys beside windows; dropped keys before them.
+      "b=1,hq=4,hkv=2,lq=90,lkv=190,d=32,window=17,keep=5,causal=bottom_right,lse=1",
+      "b=1,hq=4,hkv=2,lq=1,lkv=700,d=32,window=30,keep=4,causal=bottom_right,lse=1",
+      "b=1,hq=4,hkv=2,lq=3,lkv=900,d=32,window=30,keep=300,causal=bottom_right,lse=1",
+      "b=1,hq=4,hkv=2,lq=1,lkv=700,d=32,window=30,keep=4,gap=1000,alibi=1,causal=bottom_right",
+      "b=1,hq=4,hkv=2,lq=80,lkv=150,d=32,window=30,keep=9,gap=77,alibi=1,causal=bottom_right,lse=1",
+      "b=3,hq=4,hkv=2,lq=9,lkv=90,d=32,window=8,keep=3,lens=1,causal=bottom_right,lse=1",
+      "b=1,hq=4,hkv=2,lq=50,lkv=40,d=32,window=3,keep=100,causal=bottom_right,sinks=1,lse=1",
+      "b=1,hq=4,hkv=2,lq=50,lkv=70,d=32,window_left=2,window_right=4,keep=7,mask=bool,lse=1",
+      "b=1,hq=6,hkv=3,lq=70,lkv=130,d=32,data=nan_key,window=9,keep=5,causal=bottom_right,lse=1",
+      "b=1,hq=6,hkv=3,lq=70,lkv=130,d=32,data=nan_key,window=9,keep=66,causal=bottom_right,lse=1",
+      // Pages.
+      "b=3,hq=4,hkv=2,lq=1,lkv=300,d=32,page=16,causal=bottom_right,lse=1",
+      "b=3,hq=4,hkv=2,lq=1,lkv=900,d=64,page=64,causal=bottom_right,lse=1",
+      "b=2,hq=4,hkv=2,lq=1,lkv=2000,d=64,page=256,window=300,causal=bottom_right",
+      "b=4,hq=4,hkv=4,lq=40,lkv=200,d=32,page=16,causal=bottom_right,lse=1",
+      "b=3,hq=4,hkv=1,lq=30,lkv=100,d=33,dv=20,page=7,causal=bottom_right,lse=1",
+      "b=3,hq=4,hkv=2,lq=5,lkv=50,d=16,page=1,causal=bottom_right,lse=1",
+      "b=3,hq=4,hkv=2,lq=90,lkv=200,d=32,page=128,layout=blhd,mask=bool,lse=1",
+      "b=2,hq=4,hkv=2,lq=33,lkv=150,d=32,page=32,layout=unit_stride_off,alibi=1,lse=1",
+      "b=2,hq=4,hkv=2,lq=33,lkv=150,d=32,page=32,layout=expanded,softcap=9,sinks=1",
+      "b=3,hq=6,hkv=3,lq=3,lkv=300,d=32,page=64,data=nan_key,causal=bottom_right,lse=1",
+      "b=2,hq=4,hkv=2,lq=12,lkv=150,d=32,page=32,window=20,keep=40,causal=bottom_right,lse=1",
+      "b=1,hq=4,hkv=2,lq=2,lkv=600,d=32,page=512,mask=additive,mask_shape=keys,layout=reversed",
+      // Quantised keys and values.
+      "b=1,hq=8,hkv=2,lq=1,lkv=700,d=128,kv=q8,causal=bottom_right,lse=1",
+      "b=2,hq=8,hkv=2,lq=5,lkv=300,d=64,dv=32,kv=q8,causal=bottom_right,lse=1",
+      "b=1,hq=4,hkv=2,lq=70,lkv=150,d=32,kv=q8,causal=bottom_right,lse=1",
+      "b=1,hq=4,hkv=2,lq=60,lkv=150,d=96,kv=q8,layout=blhd,window=20,keep=3,mask=bool,lse=1",
+      "b=1,hq=4,hkv=2,lq=1,lkv=600,d=96,kv=q8,layout=padded,data=large,softcap=20,lse=1",
+      "b=3,hq=4,hkv=2,lq=1,lkv=300,d=32,kv=q8,page=16,causal=bottom_right,lse=1",
+      "b=3,hq=6,hkv=3,lq=40,lkv=90,d=32,kv=q8,lens=1,data=nan_key,causal=bottom_right,lse=1",
+      "b=1,hq=8,hkv=2,lq=1,lkv=700,d=128,kv=q4,causal=bottom_right,lse=1",
+      "b=2,hq=8,hkv=2,lq=5,lkv=300,d=64,dv=128,kv=q4,causal=bottom_right,lse=1",
+      "b=1,hq=4,hkv=2,lq=70,lkv=150,d=64,kv=q4_f32,causal=bottom_right,lse=1",
+      "b=1,hq=4,hkv=2,lq=60,lkv=150,d=96,kv=q4,layout=blhd,alibi=1,sinks=1,lse=1",
+      "b=1,hq=4,hkv=2,lq=1,lkv=600,d=192,kv=q4_f16,layout=padded,data=large,lse=1",
+      "b=1,hq=4,hkv=2,lq=3,lkv=600,d=64,kv=q4_bf16,kv_group=32,layout=reversed,lse=1",
+      "b=3,hq=4,hkv=2,lq=1,lkv=300,d=64,kv=q4,page=64,causal=bottom_right,lse=1",
+      "b=3,hq=4,hkv=4,lq=50,lkv=100,d=64,kv=q4,page=16,layout=expanded,causal=bottom_right",
+      "b=1,hq=4,hkv=2,lq=70,lkv=130,d=64,kv=q4,data=zero_values",
   };
   std::vector<Shape> shapes;
   for (const std::string_view text : kShapes)
@@ -120,6 +161,11 @@ std::vector<Shape> gate_shapes(const Shape &like) {
     s.set("lq", n.q).set("lkv", n.kv);
     for (const char *name : {"window", "window_left", "window_right"})
       if (const std::int64_t w = size_of(like, name, -1); w > 37) s.set(name, std::int64_t{37});
+    if (size_of(like, "keep", 0) > 11) s.set("keep", std::int64_t{11});
+    if (size_of(like, "gap", 0) > 29) s.set("gap", std::int64_t{29});
+    // Several pages, without more keys than the call has.
+    if (const std::int64_t page = size_of(like, "page", 0); page > n.kv)
+      s.set("page", std::max<std::int64_t>(1, n.kv / 3));
     if (std::find(shapes.begin(), shapes.end(), s) == shapes.end()) shapes.push_back(std::move(s));
   }
   return shapes;

@@ -31,7 +31,7 @@ int32_t supports_any(const KernelDef &self, const sy_call &call, sy_error *reaso
       return failure(reason, SY_E_UNSUPPORTED, "a tensor is not in host memory");
   const Call c = unpack(call);
   const int64_t most = int64_t{1} << 30;
-  if (c.lq > most || c.lkv > most || c.rows > most)
+  if (c.lq > most || c.lkv > most || c.rows > most || c.gap > most)
     return failure(reason, SY_E_UNSUPPORTED, "more than 2^30 positions or rows of a key head");
   return SY_OK;
 }
@@ -70,7 +70,7 @@ uint64_t time_of(const Context &ctx, const sy_call &call, const Call &c, double 
                  double flops_per_ns, uint64_t tasks) {
   const uint32_t workers = worker_count(ctx, call, tasks);
   const double values = visible_pairs(c) * static_cast<double>(c.dk + c.dv);
-  const double ns = values * (2 * rows / flops_per_ns + c.q->dtype.bits / 8 / kBytesPerNs);
+  const double ns = values * (2 * rows / flops_per_ns + bytes_of_value(c) / kBytesPerNs);
   return static_cast<uint64_t>(2000.0 + (workers > 1 ? 5000.0 : 0.0) + ns / workers);
 }
 

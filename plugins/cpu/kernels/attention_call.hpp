@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#include <switchyard/ops/attention.h>
+#include <switchyard/ops/attention_kv.h>
 
 #include "../failure.hpp"
 #include "../parallel.hpp"
@@ -23,13 +23,19 @@ inline int64_t round_up64(int64_t a, int64_t b) { return ceil_div64(a, b) * b; }
 inline constexpr int64_t kCachedBytes = 1 << 20;  ///< what a core's own cache holds, about
 
 struct Call {
-  const sy_tensor *q, *k, *v, *mask, *sinks, *alibi, *lengths, *o, *lse;
+  const sy_tensor *q, *k, *v, *mask, *sinks, *alibi, *lengths, *table, *o, *lse;
+  const sy_tensor *k_scales, *k_biases, *v_scales, *v_biases;
   int64_t batch, hq, hkv, lq, lkv, dk, dv;
   int64_t group;  ///< query heads per key head
   int64_t rows;   ///< group * lq: the queries that share keys; row = position * group + head
   uint32_t causal;
   int64_t left, right;  ///< window; -1 = unlimited
   float scale, softcap;
+  int64_t keep;     ///< keys before it are not hidden by `left`
+  int64_t gap;      ///< and that much further away for ALiBi
+  uint32_t format;  ///< of k and v: SY_QUANT_*
+  int64_t kv_group;
+  int64_t page;  ///< keys in a page; 0 = not paged
 };
 
 inline const sy_tensor *slot(const sy_tensor *const *slots, uint32_t count, uint32_t index) {
@@ -46,6 +52,11 @@ inline Call unpack(const sy_call &call) {
   c.sinks = slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_SINKS);
   c.alibi = slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_ALIBI);
   c.lengths = slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_KV_LENGTHS);
+  c.table = slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_BLOCK_TABLE);
+  c.k_scales = slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_K_SCALES);
+  c.k_biases = slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_K_BIASES);
+  c.v_scales = slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_V_SCALES);
+  c.v_biases = slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_V_BIASES);
   c.o = slot(call.outputs, call.n_outputs, SY_ATTENTION_OUT_O);
   c.lse = slot(call.outputs, call.n_outputs, SY_ATTENTION_OUT_LSE);
   c.batch = c.q->shape[0];
@@ -54,19 +65,34 @@ inline Call unpack(const sy_call &call) {
   c.dk = c.q->shape[3];
   c.hkv = c.k->shape[1];
   c.lkv = c.k->shape[2];
-  c.dv = c.v->shape[3];
+  c.dv = c.o->shape[3];
+  c.page = 0;
+  if (c.table != nullptr) {
+    c.page = c.lkv;
+    c.lkv *= c.table->shape[1];
+  }
   // Expanded MQA: all key heads are one.
-  if (c.hkv > 1 && c.k->strides[1] == 0 && c.v->strides[1] == 0) c.hkv = 1;
+  bool shared = c.hkv > 1;
+  for (const sy_tensor *t : {c.k, c.v, c.k_scales, c.k_biases, c.v_scales, c.v_biases})
+    shared = shared && (t == nullptr || t->strides[1] == 0);
+  if (shared) c.hkv = 1;
   c.group = c.hkv > 0 ? c.hq / c.hkv : 0;
   c.rows = c.group * c.lq;
-  const auto *p = static_cast<const sy_attention_params *>(call.params);
-  c.causal = p->causal;
-  c.scale = p->scale;
-  c.softcap = p->softcap;
+  const auto *given = static_cast<const sy_attention_params *>(call.params);
+  sy_attention_kv_params p;  // zeros where the caller's is shorter
+  memset(&p, 0, sizeof(p));
+  memcpy(&p, given, given->struct_size < sizeof(p) ? given->struct_size : sizeof(p));
+  c.causal = p.base.causal;
+  c.scale = p.base.scale;
+  c.softcap = p.base.softcap;
+  c.keep = p.keep;
+  c.gap = p.gap;
+  c.format = p.kv_format;
+  c.kv_group = p.kv_group;
   // Beyond 2^40 a window hides nothing, and sums of positions stay far from overflow.
   const int64_t wide = int64_t{1} << 40;
-  c.left = p->window_left < 0 ? -1 : min64(p->window_left, wide);
-  c.right = p->window_right < 0 ? -1 : min64(p->window_right, wide);
+  c.left = p.base.window_left < 0 ? -1 : min64(p.base.window_left, wide);
+  c.right = p.base.window_right < 0 ? -1 : min64(p.base.window_right, wide);
   return c;
 }
 
@@ -93,10 +119,51 @@ inline int64_t position_offset(const Call &c, int64_t keys) {
   return c.causal == SY_CAUSAL_TOP_LEFT ? 0 : keys - c.lq;
 }
 
-/// Keys low..high, both included; none if high < low.
+/// Where row j of k or v lies, or of what belongs to it.
+struct Place {
+  int64_t outer, slot;
+};
+
+inline Place place_of(const Call &c, int64_t b, int64_t j) {
+  if (c.table == nullptr) return {b, j};
+  const int32_t page =
+      *(vector_element<const int32_t>(*c.table, b) + j / c.page * c.table->strides[1]);
+  const bool exists = page >= 0 && page < c.k->shape[0];  // whatever the table came to hold
+  return {exists ? page : 0, j % c.page};
+}
+
+/// Rows from j on that lie one stride apart.
+inline int64_t run_length(const Call &c, int64_t j) {
+  return c.table == nullptr ? INT64_MAX : c.page - j % c.page;
+}
+
+/// The first element of row j of k or v.
+template <class T>
+inline const T *key_row(const Call &c, const sy_tensor &t, int64_t b, int64_t head, int64_t j) {
+  const Place at = place_of(c, b, j);
+  return element<const T>(t, at.outer, head, at.slot);
+}
+
+/// Bytes of a value of k or v, with its part of a scale.
+inline double bytes_of_value(const Call &c) {
+  if (c.format == SY_QUANT_Q8_0) return 34.0 / 32;
+  if (c.format == SY_QUANT_NONE) return c.k->dtype.bits / 8;
+  return 0.5 + 2.0 * c.k_scales->dtype.bits / 8 / static_cast<double>(c.kv_group);
+}
+
+/// Keys up to `high` that lie at or behind `low`, or before Call::keep.
 struct Range {
   int32_t low, high;
 };
+
+inline bool sees_any(const Call &c, Range r) {
+  return r.high >= r.low || (c.keep > 0 && r.high >= 0);
+}
+/// The first key it sees, and the end of those, of a range that sees any.
+inline int32_t first_seen(const Call &c, Range r) { return c.keep > 0 ? 0 : r.low; }
+inline int32_t end_seen(const Call &c, Range r) {
+  return r.high >= r.low ? r.high + 1 : static_cast<int32_t>(min64(c.keep, r.high + 1));
+}
 
 /// What query position i sees of `keys` keys, masks aside.
 inline Range visible(const Call &c, int64_t keys, int64_t i) {
@@ -105,7 +172,7 @@ inline Range visible(const Call &c, int64_t keys, int64_t i) {
   if (c.causal != SY_CAUSAL_NONE) high = min64(high, at);
   if (c.left >= 0) low = max64(low, at - c.left);
   if (c.right >= 0) high = min64(high, at + c.right);
-  if (high < low) return {1, 0};
+  if (high < 0 || (high < low && c.keep == 0)) return {0, -1};
   return {static_cast<int32_t>(low), static_cast<int32_t>(high)};
 }
 

@@ -5,6 +5,7 @@
 /// the head's group. Shares are merged in their order (needs SY_ISA).
 
 #include "attention_decode_block.hpp"
+#include "attention_keys.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -12,12 +13,14 @@ namespace attention {
 
 inline constexpr int64_t kMaxDecodeRows = 64;
 inline constexpr int64_t kLeastChunk = 256;
-inline constexpr int64_t kDecodeTasks = 128;  ///< wanted, where keys allow
+inline constexpr int64_t kQuantisedBlock = 64;  ///< keys that are dequantised at a time
+inline constexpr int64_t kDecodeTasks = 128;    ///< wanted, where keys allow
 
 struct DecodePlan {
   int64_t splits;
   uint64_t tasks;
-  bool copy_k, copy_v;  ///< the last dimension is not contiguous
+  int64_t block;        ///< keys at a time
+  bool copy_k, copy_v;  ///< quantised, or the last dimension is not contiguous
   bool prefetch;        ///< too many values for a core's own caches
 };
 
@@ -27,8 +30,10 @@ inline DecodePlan make_decode_plan(const Call &c) {
   const int64_t most = ceil_div64(most_keys(c, c.lq), kLeastChunk);
   plan.splits = groups > 0 ? max64(1, min64(ceil_div64(kDecodeTasks, groups), most)) : 1;
   plan.tasks = c.rows > 0 ? static_cast<uint64_t>(groups * plan.splits) : 0;
-  plan.copy_k = c.dk > 1 && c.k->strides[3] != 1;
-  plan.copy_v = c.dv > 1 && c.v->strides[3] != 1;
+  const bool quantised = c.format != SY_QUANT_NONE;
+  plan.block = quantised ? kQuantisedBlock : kBlockKeys;
+  plan.copy_k = quantised || (c.dk > 1 && c.k->strides[3] != 1);
+  plan.copy_v = quantised || (c.dv > 1 && c.v->strides[3] != 1);
   const int64_t bytes = groups * c.lkv * (c.dk + c.dv) * (c.q->dtype.bits / 8);
   plan.prefetch = !plan.copy_v && bytes > kCachedBytes;
   return plan;
@@ -51,8 +56,8 @@ inline DecodeScratch take_decode_scratch(const Call &c, const DecodePlan &plan, 
   s.rows.alpha = arena.take<float>(c.rows);
   s.rows.bias = c.mask != nullptr ? arena.take<float>(kBlockKeys) : nullptr;
   s.results = arena.take<float>(c.rows * result_floats(c));
-  s.k = plan.copy_k ? arena.take<float>(kBlockKeys * c.dk) : nullptr;
-  s.v = plan.copy_v ? arena.take<float>(kBlockKeys * c.dv) : nullptr;
+  s.k = plan.copy_k ? arena.take<float>(plan.block * c.dk) : nullptr;
+  s.v = plan.copy_v ? arena.take<float>(plan.block * c.dv) : nullptr;
   return s;
 }
 
@@ -81,20 +86,30 @@ class Decode {
     const int64_t keys = key_count(c_, b);
     float *results = plan_.splits > 1 ? part(t) : s.results;
     start(s, results, b, head);
-    int64_t begin = INT64_MAX, end = 0;
+    int64_t begin = INT64_MAX, end = 0, window_begin = INT64_MAX;
     for (int64_t i = 0; i < c_.lq; ++i) {
       const Range range = visible(c_, keys, i);
-      if (range.high < range.low) continue;
-      begin = min64(begin, range.low);
-      end = max64(end, int64_t{range.high} + 1);
+      if (!sees_any(c_, range)) continue;
+      begin = min64(begin, first_seen(c_, range));
+      end = max64(end, end_seen(c_, range));
+      window_begin = min64(window_begin, range.low);
     }
     if (begin < end) {
       const int64_t share =
           max64(kLeastChunk, round_up64(ceil_div64(end - begin, plan_.splits), kBlockKeys / 4));
       const int64_t last = min64(end, begin + (split + 1) * share);
-      for (int64_t j = begin + split * share; j < last; j += kBlockKeys) {
-        const int64_t count = min64(kBlockKeys, last - j);
-        add_block(s, results, b, head, keys, j, count);
+      for (int64_t j = begin + split * share, count = 0; j < last; j += count) {
+        count = min64(plan_.block, last - j);
+        if (j >= c_.keep && j < window_begin) {  // between kept keys and windows
+          count = min64(window_begin, last) - j;
+          continue;
+        }
+        // Keys that are read in place must be one stride apart.
+        if (!plan_.copy_k || !plan_.copy_v) count = min64(count, run_length(c_, j));
+        if (c_.format != SY_QUANT_NONE)
+          add_block<float>(s, results, b, head, keys, j, count);
+        else
+          add_block<T>(s, results, b, head, keys, j, count);
         if (!worker.go_on(2.0 * static_cast<double>(count * c_.rows * (c_.dk + c_.dv)))) return;
       }
     }
@@ -122,21 +137,18 @@ class Decode {
     }
   }
 
+  /// E: what the block's keys and values are held as, T or, if they are quantised, float.
+  template <class E>
   void add_block(DecodeScratch &s, float *results, int64_t b, int64_t head, int64_t keys,
                  int64_t first, int64_t count) const {
-    Keys<T> block;
+    Keys<E> block;
     block.first = first;
     block.count = count;
-    block.k = element<const T>(*c_.k, b, head, first);
-    block.k_stride = c_.k->strides[2];
-    block.v = element<const T>(*c_.v, b, head, first);
-    block.v_stride = c_.v->strides[2];
     block.prefetch = plan_.prefetch;
-    if (plan_.copy_k) {
-      gather(block.k, block.k_stride, c_.k->strides[3], count, c_.dk, static_cast<T *>(s.k));
-      block.k = static_cast<const T *>(s.k);
-      block.k_stride = c_.dk;
-    }
+    place(plan_.copy_k, false, b, head, first, count, static_cast<E *>(s.k), block.k,
+          block.k_stride);
+    if (!plan_.copy_v)  // known early, so that it can be asked for
+      place(false, true, b, head, first, count, static_cast<E *>(nullptr), block.v, block.v_stride);
     score_rows(c_, s.rows, block);
     for (int64_t r = 0; r < c_.rows; ++r) {
       const int64_t i = r / c_.group, h = head * c_.group + r % c_.group;
@@ -144,19 +156,33 @@ class Decode {
       adjust_row(c_, b, h, i, keys, first, count, s.rows.bias, scores);
       s.rows.alpha[r] = softmax_row(scores, count, results + r * result_floats(c_));
     }
-    if (plan_.copy_v) {
-      gather(block.v, block.v_stride, c_.v->strides[3], count, c_.dv, static_cast<T *>(s.v));
-      block.v = static_cast<const T *>(s.v);
-      block.v_stride = c_.dv;
-    }
+    if (plan_.copy_v)
+      place(true, true, b, head, first, count, static_cast<E *>(s.v), block.v, block.v_stride);
     add_values(c_, s.rows, block, results + kLanes, result_floats(c_));
   }
 
-  static void gather(const T *from, int64_t row_stride, int64_t stride, int64_t rows,
-                     int64_t columns, T *to) {
-    for (int64_t j = 0; j < rows; ++j)
-      for (int64_t e = 0; e < columns; ++e)
-        memcpy(to + j * columns + e, from + j * row_stride + e * stride, sizeof(T));
+  /// Where a block's keys or values can be read: in place, or from a copy in `memory`.
+  template <class E>
+  void place(bool copied, bool values, int64_t b, int64_t head, int64_t first, int64_t count,
+             E *memory, const E *&from, int64_t &stride) const {
+    const sy_tensor &t = values ? *c_.v : *c_.k;
+    const int64_t n = values ? c_.dv : c_.dk;
+    if (!copied) {
+      from = key_row<E>(c_, t, b, head, first);
+      stride = t.strides[2];
+      return;
+    }
+    for (int64_t j = 0; j < count; ++j) {
+      if constexpr (__is_same(E, float)) {
+        read_key<T>(c_, values, b, head, first + j, memory + j * n);
+      } else {
+        const E *row = key_row<E>(c_, t, b, head, first + j);
+        for (int64_t e = 0; e < n; ++e)
+          memcpy(memory + j * n + e, row + e * t.strides[3], sizeof(E));
+      }
+    }
+    from = memory;
+    stride = n;
   }
 
   /// Weighs `count` parts of each row, closes it and writes it.

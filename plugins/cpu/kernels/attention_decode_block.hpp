@@ -148,8 +148,12 @@ inline void adjust_row(const Call &c, int64_t b, int64_t h, int64_t i, int64_t k
   if (c.alibi != nullptr) {
     const VF slope = hn::Set(df, *vector_element<const float>(*c.alibi, h));
     const auto start = static_cast<int32_t>(first - i - position_offset(c, keys));
+    const auto keep = hn::Set(di, static_cast<int32_t>(max64(min64(c.keep - first, count), 0)));
+    const auto gap = hn::Set(di, static_cast<int32_t>(c.gap));
     each([&](VF x, int64_t j) HWY_ATTR {
-      const auto distance = hn::Iota(di, start + static_cast<int32_t>(j));
+      const auto dropped =
+          hn::IfThenElseZero(hn::Lt(hn::Iota(di, static_cast<int32_t>(j)), keep), gap);
+      const auto distance = hn::Sub(hn::Iota(di, start + static_cast<int32_t>(j)), dropped);
       return hn::MulAdd(slope, hn::ConvertTo(df, distance), x);
     });
   }
@@ -170,9 +174,11 @@ inline void adjust_row(const Call &c, int64_t b, int64_t h, int64_t i, int64_t k
   if (low > 0 || high + 1 < round_up64(count, kLanes)) {
     const auto least = hn::Set(di, static_cast<int32_t>(max64(low, -1)));
     const auto most = hn::Set(di, static_cast<int32_t>(max64(high, -1)));
+    const auto keep = hn::Set(di, static_cast<int32_t>(max64(min64(c.keep - first, count), 0)));
     each([&](VF x, int64_t j) HWY_ATTR {
       const auto at = hn::Iota(di, static_cast<int32_t>(j));
-      const auto outside = hn::Or(hn::Lt(at, least), hn::Gt(at, most));
+      const auto before = hn::AndNot(hn::Lt(at, keep), hn::Lt(at, least));
+      const auto outside = hn::Or(before, hn::Gt(at, most));
       return hn::IfThenElse(hn::RebindMask(df, outside), hidden, x);
     });
   }

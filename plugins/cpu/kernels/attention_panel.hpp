@@ -36,7 +36,7 @@ inline void describe_panel(const Call &c, int64_t b, int64_t head, int64_t first
   p.first_row = first_row;
   p.rows = static_cast<int32_t>(min64(kPanelRows, c.rows - first_row));
   p.vectors = static_cast<int32_t>(ceil_div64(p.rows, kLanes));
-  p.key_begin = p.common_end = INT32_MAX;
+  p.key_begin = p.window_begin = p.common_end = INT32_MAX;
   p.key_end = p.common_begin = 0;
   for (int32_t r = 0; r < p.vectors * kLanes; ++r) {
     if (r >= p.rows) {
@@ -54,9 +54,11 @@ inline void describe_panel(const Call &c, int64_t b, int64_t head, int64_t first
     p.slope[r] = c.alibi == nullptr
                      ? 0.0f
                      : *vector_element<const float>(*c.alibi, head * c.group + row % c.group);
-    if (range.high >= range.low) {
-      if (range.low < p.key_begin) p.key_begin = range.low;
-      if (range.high + 1 > p.key_end) p.key_end = range.high + 1;
+    if (sees_any(c, range)) {
+      const int32_t begin = first_seen(c, range), end = end_seen(c, range);
+      if (begin < p.key_begin) p.key_begin = begin;
+      if (end > p.key_end) p.key_end = end;
+      if (range.low < p.window_begin) p.window_begin = range.low;
     }
     if (range.low > p.common_begin) p.common_begin = range.low;
     if (range.high + 1 < p.common_end) p.common_end = range.high + 1;

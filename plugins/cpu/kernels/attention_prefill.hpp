@@ -4,6 +4,7 @@
 /// there are few blocks, a share of the keys. Tiles that no row sees are never touched
 /// (needs SY_ISA).
 
+#include "attention_keys.hpp"
 #include "attention_panel.hpp"
 
 namespace switchyard::cpu {
@@ -23,8 +24,8 @@ struct Plan {
 
 inline Plan make_plan(const Call &c) {
   Plan plan;
-  plan.convert = c.q->dtype.bits != 32 || (c.dk > 1 && c.k->strides[3] != 1) ||
-                 (c.dv > 1 && c.v->strides[3] != 1);
+  plan.convert = c.q->dtype.bits != 32 || c.format != SY_QUANT_NONE ||
+                 (c.dk > 1 && c.k->strides[3] != 1) || (c.dv > 1 && c.v->strides[3] != 1);
   plan.panels = ceil_div64(c.rows, kPanelRows);
   // A tile serves several panels where reading it is dear: when it has to be converted, and more so
   // when the head's keys and values do not stay in a core's own cache.
@@ -141,9 +142,16 @@ class Prefill {
     const auto from = static_cast<int32_t>(min64(split * share, tiles));
     const auto to = static_cast<int32_t>(min64((split + 1) * share, tiles));
     for (int32_t i = from; i < to; ++i) {
-      const int32_t first = (tile_begin + i) * kTileKeys;
-      const int32_t keys = add_tile_to_panels(s, b, head, panels, first < begin ? begin : first,
-                                              first + kTileKeys < end ? first + kTileKeys : end);
+      const int32_t tile = (tile_begin + i) * kTileKeys;
+      const int32_t last = tile + kTileKeys < end ? tile + kTileKeys : end;
+      int32_t keys = 0;
+      for (int32_t j = tile < begin ? begin : tile; j < last;) {
+        // Keys that are read in place must be one stride apart.
+        const int64_t run = plan_.convert ? INT64_MAX : run_length(c_, j);
+        const auto stop = static_cast<int32_t>(min64(last, run < last - j ? j + run : last));
+        keys += add_tile_to_panels(s, b, head, panels, j, stop);
+        j = stop;
+      }
       if (!worker.go_on(2.0 * static_cast<double>(keys) * kPanelRows *
                         static_cast<double>(c_.dk + c_.dv)))
         return false;
@@ -160,7 +168,7 @@ class Prefill {
       Panel &p = s.panels[n];
       const int32_t first = p.key_begin > begin ? p.key_begin : begin;
       const int32_t last = p.key_end < end ? p.key_end : end;
-      if (first >= last) continue;
+      if (first >= last || (first >= c_.keep && last <= p.window_begin)) continue;
       Tile t{};
       t.first = first;
       t.count = last - first;
@@ -181,8 +189,8 @@ class Prefill {
         t.k_stride = c_.dk;
         t.v_stride = c_.dv;
       } else {
-        t.k = element<const float>(*c_.k, b, head, first);
-        t.v = element<const float>(*c_.v, b, head, first);
+        t.k = key_row<float>(c_, *c_.k, b, head, first);
+        t.v = key_row<float>(c_, *c_.v, b, head, first);
         t.k_stride = c_.k->strides[2];
         t.v_stride = c_.v->strides[2];
       }
@@ -199,10 +207,8 @@ class Prefill {
 
   void convert(const PrefillScratch &s, int64_t b, int64_t head, int32_t begin, int32_t end) const {
     for (int32_t j = begin; j < end; ++j) {
-      widen_row(element<const T>(*c_.k, b, head, j), c_.k->strides[3], c_.dk,
-                s.k + (j - begin) * c_.dk);
-      widen_row(element<const T>(*c_.v, b, head, j), c_.v->strides[3], c_.dv,
-                s.v + (j - begin) * c_.dv);
+      read_key<T>(c_, false, b, head, j, s.k + (j - begin) * c_.dk);
+      read_key<T>(c_, true, b, head, j, s.v + (j - begin) * c_.dv);
     }
   }
 

@@ -33,6 +33,7 @@ struct Panel {
   int32_t rows;                      ///< real ones; the lanes behind them compute, but nobody looks
   int32_t vectors;                   ///< width / kLanes
   int32_t key_begin, key_end;        ///< all keys that any row sees
+  int32_t window_begin;              ///< the first of them that is not a kept one
   int32_t common_begin, common_end;  ///< keys that every row sees
 };
 
@@ -132,7 +133,8 @@ inline void adjust_scores(const Call &c, const Panel &p, const Tile &t) {
   }
   if (c.alibi != nullptr)
     each_score<NV>(t, [&](VF x, int32_t j, int n) {
-      const auto at = hn::LoadU(di, p.position + n * kLanes);
+      auto at = hn::LoadU(di, p.position + n * kLanes);
+      if (t.first + j < c.keep) at = hn::Add(at, hn::Set(di, static_cast<int32_t>(c.gap)));
       const VF distance = hn::ConvertTo(df, hn::Sub(hn::Set(di, t.first + j), at));
       return hn::MulAdd(hn::LoadU(df, p.slope + n * kLanes), distance, x);
     });
@@ -145,8 +147,9 @@ inline void adjust_scores(const Call &c, const Panel &p, const Tile &t) {
   if (t.first < p.common_begin || t.first + t.count > p.common_end)
     each_score<NV>(t, [&](VF x, int32_t j, int n) {
       const auto key = hn::Set(di, t.first + j);
-      const auto before = hn::Lt(key, hn::LoadU(di, p.low + n * kLanes));
       const auto after = hn::Gt(key, hn::LoadU(di, p.high + n * kLanes));
+      if (t.first + j < c.keep) return hn::IfThenElse(hn::RebindMask(df, after), hidden, x);
+      const auto before = hn::Lt(key, hn::LoadU(di, p.low + n * kLanes));
       return hn::IfThenElse(hn::RebindMask(df, hn::Or(before, after)), hidden, x);
     });
 }
