@@ -48,6 +48,10 @@ def test_defaults_are_the_contract():
         sinks=None,
         return_lse=False,
         out=None,
+        alibi=None,
+        kv_lengths=None,
+        block_table=None,
+        keep=0,
     )
 
 
