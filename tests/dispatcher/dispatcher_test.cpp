@@ -9,6 +9,7 @@
 #include "host/float_state.hpp"
 #include "support/engine_support.hpp"
 #include "support/kmeans_calls.hpp"
+#include "support/sanitized.hpp"
 
 namespace switchyard {
 namespace {
@@ -226,7 +227,11 @@ TEST_P(WrongPlugin, IsCaughtByTheGateBeforeItSeesCallerData) {
   for (const auto &c : e->candidates)
     if (c.kernel.find(GetParam().fixture) != std::string::npos) {
       found = true;
-      EXPECT_NE(c.verified.find(GetParam().reason), std::string::npos) << c.verified;
+      // A sanitizer sees some reads before the guard page does, and ends the worker.
+      const bool by_sanitizer =
+          SWITCHYARD_SANITIZED && c.verified.find("ended the process") != std::string::npos;
+      EXPECT_TRUE(by_sanitizer || c.verified.find(GetParam().reason) != std::string::npos)
+          << c.verified;
     }
   EXPECT_TRUE(found);
 }

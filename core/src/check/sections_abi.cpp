@@ -59,7 +59,11 @@ std::string make_under(const Bench &bench, const Host &kind,
   host.struct_size = static_cast<std::uint32_t>(sizeof(host) + kind.more);
   host.abi_minor = kind.minor;
   // Plugins may keep the pointer: it lives as long as the process.
-  auto *at = new AtPageEnd(&host, sizeof(host), sizeof(host) + kind.more);
+  static auto *const hosts = new std::vector<std::unique_ptr<AtPageEnd>>;
+  const AtPageEnd *at =
+      hosts
+          ->emplace_back(std::make_unique<AtPageEnd>(&host, sizeof(host), sizeof(host) + kind.more))
+          .get();
   sy_device_info info{};
   info.struct_size = static_cast<std::uint32_t>(sizeof(info) + kind.more);
   const AtPageEnd info_at(&info, sizeof(info), sizeof(info) + kind.more);
