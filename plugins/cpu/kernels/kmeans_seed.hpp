@@ -53,6 +53,16 @@ inline SeedCall seed_call(const sy_call &call) {
 
 inline int trial_count(int64_t k) { return 2 + sy_kmeans_floor_ln(k); }
 
+/// The sum of all lanes modulo 2^64: chances of many rows go beyond 2^63.
+template <class D, class V>
+HWY_INLINE uint64_t add_lanes(D i64, V v) {
+  alignas(64) int64_t lane[hn::MaxLanes(D())];
+  hn::Store(v, i64, lane);
+  uint64_t sum = 0;
+  for (const int64_t l : lane) sum += static_cast<uint64_t>(l);
+  return sum;
+}
+
 /// floor(v) of 0 <= v <= 2^50 as integers.
 template <class V>
 HWY_INLINE auto whole(V v) {
@@ -107,7 +117,7 @@ struct Seeding {
       sum = hn::Add(sum, whole(hn::Mul(v, factor)));
     }
     most[block] = hn::GetLane(hn::MaxOfLanes(f64, largest));
-    sums[block] = static_cast<uint64_t>(hn::GetLane(hn::SumOfLanes(i64, sum)));
+    sums[block] = add_lanes(i64, sum);
     dirty[block] = 0;
   }
 

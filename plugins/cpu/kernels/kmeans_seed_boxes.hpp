@@ -176,7 +176,7 @@ struct SeedBoxes {
         sum = hn::Add(sum, hn::Sub(whole(hn::Mul(from, factor)), whole(hn::Mul(to, factor))));
       }
     }
-    return static_cast<uint64_t>(hn::GetLane(hn::SumOfLanes(i64, sum)));
+    return add_lanes(i64, sum);
   }
 
   template <int D>
