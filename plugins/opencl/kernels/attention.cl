@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention with an online softmax. A tile is W rows of one key head - query positions times the
+// heads that share it, heads first - over a range of keys. Rows lie in the lanes of a vector; on a
+// device without such vectors a work-item has one row (W = 1). Keys are taken KEYS at a time.
+// MOST: room for a head's elements.
+
+#define NONE -1000000000000L
+
+#if W == 16
+typedef float16 vec;
+typedef int16 ivec;
+#define LOAD(p) vload16(0, p)
+#define STORE(v, p) vstore16(v, 0, p)
+#define AS_INT(v) as_int16(v)
+#define AS_VEC(v) as_float16(v)
+#define TO_INT(v) convert_int16(v)
+#elif W == 8
+typedef float8 vec;
+typedef int8 ivec;
+#define LOAD(p) vload8(0, p)
+#define STORE(v, p) vstore8(v, 0, p)
+#define AS_INT(v) as_int8(v)
+#define AS_VEC(v) as_float8(v)
+#define TO_INT(v) convert_int8(v)
+#else
+typedef float vec;
+typedef int ivec;
+#define LOAD(p) (*(p))
+#define STORE(v, p) (*(p) = (v))
+#define AS_INT(v) as_int(v)
+#define AS_VEC(v) as_float(v)
+#define TO_INT(v) convert_int(v)
+#endif
+
+typedef struct {
+  long base, batch, head, row, element;  // bytes to the first element; strides in elements
+} Place;
+
+// exp for x <= 0, -infinity included: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
+vec exp_of(vec x) {
+  const vec c = x > -87.0f ? x : (vec)-87.0f;
+  const vec n = EVEN(c * 1.44269504f);
+  vec r = fma(n, (vec)-0.693145752f, c);
+  r = fma(n, (vec)-1.42860677e-6f, r);
+  vec p = fma(r, (vec)1.98412698e-4f, (vec)1.38888889e-3f);
+  p = fma(p, r, (vec)8.33333333e-3f);
+  p = fma(p, r, (vec)4.16666667e-2f);
+  p = fma(p, r, (vec)1.66666667e-1f);
+  p = fma(p, r, (vec)0.5f);
+  p = fma(p, r, (vec)1.0f);
+  p = fma(p, r, (vec)1.0f);
+  const vec y = AS_VEC(AS_INT(p) + (TO_INT(n) << 23));
+  return x > -87.0f ? y : (vec)0.0f;
+}
+
+// Row `row` of a matrix as f32, zeros from `count` on up to `padded`.
+void load_row(global const uchar *p, long stride, int type, int count, float *to) {
+  const long size = size_of(type);
+  int e = 0;
+  if (stride == 1)
+    for (; e + 16 <= count; e += 16) vstore16(load16(p + e * size, type), 0, to + e);
+  for (; e < count; ++e) to[e] = load(p + e * stride * size, type);
+}
+
+// Where a query row stands: its head, its place among the keys.
+typedef struct {
+  long h, i, at;
+} Row;
+
+Row row_of(long r, long group, long g, long lq, long keys, int causal) {
+  Row row;
+  row.i = r / group;
+  row.h = g * group + r % group;
+  row.at = causal == 1 ? row.i : row.i + keys - lq;
+  return row;
+}
+
+// Partial results of a tile: maximum, sum, poison, then the weighted values [Dv][W].
+#define PARTIAL(dv) ((3 + (long)(dv)) * W)
+
+void write_rows(vec m, vec l, vec bad, const float *o, long r0, long rows, long b, long g, long lq,
+                long group, int dv, int type, global uchar *out, long8 o_strides,
+                int has_lse, global uchar *lse, long8 lse_strides, int has_sinks,
+                global const uchar *sinks, long sink_stride) {
+  float ms[W], ls[W], bads[W];
+  STORE(m, ms);
+  STORE(l, ls);
+  STORE(bad, bads);
+  for (int lane = 0; lane < W; ++lane) {
+    if (r0 + lane >= rows) break;
+    const Row row = row_of(r0 + lane, group, g, lq, 0, 1);
+    float most = ms[lane], sum = ls[lane], factor = 1.0f;
+    bool poisoned = bads[lane] != 0.0f;
+    const bool nothing = most == -INFINITY && !poisoned;
+    if (has_sinks) {
+      const float sink = load(sinks + row.h * sink_stride * 4, F32);
+      poisoned = poisoned || (!nothing && (isnan(sink) || sink == INFINITY));
+      if (nothing) {
+        most = sink;
+      } else {
+        const float larger = sink > most ? sink : most;
+        factor = most == -INFINITY ? 0.0f : exp(most - larger);
+        sum = sum * factor + (sink == -INFINITY ? 0.0f : exp(sink - larger));
+        most = larger;
+      }
+    }
+    global uchar *to = out + (b * o_strides.s0 + row.h * o_strides.s1 + row.i * o_strides.s2) *
+                                 (long)size_of(type);
+    const float scale = factor / sum;
+    for (int e = 0; e < dv; ++e) {
+      const float x = poisoned ? NAN : nothing ? 0.0f : o[e * W + lane] * scale;
+      store(to + e * o_strides.s3 * (long)size_of(type), type, x);
+    }
+    if (has_lse)
+      store(lse + (b * lse_strides.s0 + row.h * lse_strides.s1 + row.i * lse_strides.s2) * 4, F32,
+            poisoned ? NAN : nothing ? most : most + log(sum));
+  }
+}
+
+KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, int dk, int dv,
+                   long group, long heads, long row_tiles, long splits, long split_keys, int type,
+                   int causal, long left, long right, float scale, float softcap,
+                   global const uchar *q_all, long q_at, long8 q_strides,
+                   global const uchar *k_all, long k_at, long8 k_strides,
+                   global const uchar *v_all, long v_at, long8 v_strides,
+                   int mask_type,  // -1: none, 3: bool
+                   global const uchar *mask_all, long mask_at, long8 mask_strides,
+                   int has_sinks, global const uchar *sinks, long sinks_at, long sink_stride,
+                   int has_alibi, global const uchar *alibi, long alibi_at, long alibi_stride,
+                   int has_lengths, global const uchar *lengths, long lengths_at,
+                   long length_stride, global uchar *o_all, long o_at, long8 o_strides,
+                   int has_lse, global uchar *lse_all, long lse_at, long8 lse_strides,
+                   global float *partials) {
+  const long size = size_of(type), rows = group * lq;
+  float q[MOST * W], o[MOST * W], block[KEYS * MOST];
+  FOR_TILES(tile_group) {
+    const ulong tile = tile_group * GROUP + get_local_id(0);
+    if (tile >= all_tiles) continue;
+    const long split = (long)(tile % (ulong)splits);
+    long rest = (long)(tile / (ulong)splits);
+    const long r0 = (row_tiles - 1 - rest % row_tiles) * W;  // the longest rows first
+    rest /= row_tiles;
+    const long g = rest % heads, b = rest / heads;
+    const long keys =
+        has_lengths ? (long)*(global const int *)(lengths + lengths_at + b * length_stride * 4)
+                    : lkv;
+
+    long at_least = 0, at_most = 0;
+    long at[W], mask_row[W];
+    float slope[W];
+    for (int lane = 0; lane < W; ++lane) {
+      const long r = SMALLER(r0 + lane, rows - 1);
+      const Row row = row_of(r, group, g, lq, keys, causal);
+      at[lane] = row.at;
+      at_least = lane == 0 ? row.at : SMALLER(at_least, row.at);
+      at_most = lane == 0 ? row.at : LARGER(at_most, row.at);
+      slope[lane] = has_alibi ? load(alibi + alibi_at + row.h * alibi_stride * 4, F32) : 0.0f;
+      mask_row[lane] = b * mask_strides.s0 + row.h * mask_strides.s1 + row.i * mask_strides.s2;
+      float one[MOST];
+      load_row(q_all + q_at +
+                   (b * q_strides.s0 + row.h * q_strides.s1 + row.i * q_strides.s2) * size,
+               q_strides.s3, type, dk, one);
+      for (int e = 0; e < dk; ++e) q[e * W + lane] = one[e];
+    }
+    for (int e = 0; e < dv * W; ++e) o[e] = 0.0f;
+
+    // Keys that some row may see, within this split.
+    long j_end = SMALLER(keys, (split + 1) * split_keys), j0 = split * split_keys;
+    if (causal != 0) j_end = SMALLER(j_end, at_most + 1);
+    if (right >= 0 && right < lkv + lq) j_end = SMALLER(j_end, at_most + right + 1);
+    if (left >= 0 && left < lkv + lq) j0 = LARGER(j0, (at_least - left) / KEYS * KEYS);
+    vec m = -INFINITY, l = 0.0f, bad = 0.0f;
+    for (; j0 < j_end; j0 += KEYS) {
+      const int n = (int)SMALLER(j_end - j0, (long)KEYS);
+      // What is added to the scores; -infinity hides. Blocks that nobody sees are skipped.
+      const bool inside = n == KEYS && (causal == 0 || j0 + KEYS - 1 <= at_least) &&
+                          (right < 0 || j0 + KEYS - 1 - at_least <= right) &&
+                          (left < 0 || at_most - j0 <= left);
+      const bool plain = inside && mask_type < 0 && !has_alibi;
+      float bias[KEYS * W];
+      bool hidden = false, seen = plain;
+      if (!plain) {
+        for (int y = 0; y < KEYS; ++y)
+          for (int lane = 0; lane < W; ++lane) {
+            const long j = j0 + y, p = at[lane];
+            bool shown = y < n;
+            if (causal != 0) shown = shown && j <= p;
+            if (left >= 0) shown = shown && p - j <= left;
+            if (right >= 0) shown = shown && j - p <= right;
+            float add = 0.0f;
+            if (shown && mask_type >= 0) {
+              const long place = mask_row[lane] + j * mask_strides.s3;
+              if (mask_type == 3)
+                add = mask_all[mask_at + place] != 0 ? 0.0f : -INFINITY;
+              else
+                add = load(mask_all + mask_at + place * (long)size_of(mask_type), mask_type);
+              shown = add != -INFINITY;
+            }
+            if (has_alibi) add += slope[lane] * (float)(j - p);
+            bias[y * W + lane] = shown ? add : -INFINITY;
+            seen = seen || shown;
+            hidden = hidden || !shown;
+          }
+      }
+      if (!seen) continue;
+
+      for (int y = 0; y < KEYS; ++y) {
+        if (y < n)
+          load_row(k_all + k_at +
+                       (b * k_strides.s0 + g * k_strides.s1 + (j0 + y) * k_strides.s2) * size,
+                   k_strides.s3, type, dk, block + y * MOST);
+        else
+          for (int e = 0; e < dk; ++e) block[y * MOST + e] = 0.0f;
+      }
+      vec s[KEYS];
+#pragma unroll
+      for (int y = 0; y < KEYS; ++y) s[y] = 0.0f;
+      for (int e = 0; e < dk; ++e) {
+        const vec x = LOAD(q + e * W);
+#pragma unroll
+        for (int y = 0; y < KEYS; ++y) s[y] = fma(x, (vec)block[y * MOST + e], s[y]);
+      }
+      vec most = m;
+#pragma unroll
+      for (int y = 0; y < KEYS; ++y) {
+        s[y] *= scale;
+        if (softcap > 0.0f) s[y] = softcap * tanh(s[y] / softcap);
+        if (!plain) {
+          const vec add = LOAD(bias + y * W);
+          s[y] = add == -INFINITY ? (vec)-INFINITY : s[y] + add;
+        }
+        bad = s[y] < INFINITY ? bad : (vec)1.0f;
+        most = s[y] > most ? s[y] : most;
+      }
+      // Rows that have seen nothing yet must not compute infinity minus infinity.
+      const vec base = most == -INFINITY ? (vec)0.0f : most;
+      const vec keep = exp_of(m - base);
+      m = most;
+      vec sum = 0.0f;
+#pragma unroll
+      for (int y = 0; y < KEYS; ++y) {
+        s[y] = exp_of(s[y] - base);
+        sum += s[y];
+      }
+      l = l * keep + sum;
+      for (int y = 0; y < KEYS; ++y) {
+        if (y < n)
+          load_row(v_all + v_at +
+                       (b * v_strides.s0 + g * v_strides.s1 + (j0 + y) * v_strides.s2) * size,
+                   v_strides.s3, type, dv, block + y * MOST);
+        else
+          for (int e = 0; e < dv; ++e) block[y * MOST + e] = 0.0f;
+      }
+      for (int e = 0; e < dv; ++e) {
+        vec a = LOAD(o + e * W) * keep;
+#pragma unroll
+        for (int y = 0; y < KEYS; ++y) a = fma(s[y], (vec)block[y * MOST + e], a);
+        STORE(a, o + e * W);
+      }
+    }
+
+    if (splits == 1) {
+      write_rows(m, l, bad, o, r0, rows, b, g, lq, group, dv, type, o_all + o_at, o_strides,
+                 has_lse, lse_all + lse_at, lse_strides, has_sinks, sinks + sinks_at, sink_stride);
+      continue;
+    }
+    global float *mine = partials + (long)tile * PARTIAL(dv);
+    STORE(m, mine);
+    STORE(l, mine + W);
+    STORE(bad, mine + 2 * W);
+    for (int e = 0; e < dv; ++e) {
+      const vec a = LOAD(o + e * W);
+      STORE(a, mine + (3 + e) * W);
+    }
+  }
+}
+
+// Joins the splits of each tile in ascending order.
+KERNEL void merge(ulong first, ulong end, ulong all_tiles, long lq, int dv, long group, long heads,
+                  long row_tiles, long splits, int type, int has_sinks, global const uchar *sinks,
+                  long sinks_at, long sink_stride, global uchar *o_all, long o_at, long8 o_strides,
+                  int has_lse, global uchar *lse_all, long lse_at, long8 lse_strides,
+                  global const float *partials) {
+  float o[MOST * W];
+  FOR_TILES(tile_group) {
+    const ulong tile = tile_group * GROUP + get_local_id(0);
+    if (tile >= all_tiles) continue;
+    const long r0 = (row_tiles - 1 - (long)(tile % (ulong)row_tiles)) * W;
+    const long rest = (long)(tile / (ulong)row_tiles), g = rest % heads, b = rest / heads;
+    global const float *from = partials + (long)tile * splits * PARTIAL(dv);
+    vec m = -INFINITY, l = 0.0f, bad = 0.0f;
+    for (int e = 0; e < dv * W; ++e) o[e] = 0.0f;
+    for (long s = 0; s < splits; ++s, from += PARTIAL(dv)) {
+      const vec other = LOAD(from);
+      const vec most = other > m ? other : m;
+      const vec base = most == -INFINITY ? (vec)0.0f : most;
+      const vec keep = exp_of(m - base), take = exp_of(other - base);
+      m = most;
+      l = l * keep + LOAD(from + W) * take;
+      bad += LOAD(from + 2 * W);
+      for (int e = 0; e < dv; ++e) {
+        const vec a = LOAD(o + e * W) * keep + LOAD(from + (3 + e) * W) * take;
+        STORE(a, o + e * W);
+      }
+    }
+    write_rows(m, l, bad, o, r0, group * lq, b, g, lq, group, dv, type, o_all + o_at, o_strides,
+               has_lse, lse_all + lse_at, lse_strides, has_sinks, sinks + sinks_at, sink_stride);
+  }
+}
