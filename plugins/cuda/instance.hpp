@@ -32,6 +32,7 @@ struct KernelList {
 KernelList quantize_kernels() noexcept;
 KernelList dequantize_kernels() noexcept;
 KernelList kmeans_kernels() noexcept;
+KernelList attention_kernels() noexcept;
 
 /// The device of an instance.
 Device &device_of(sy_instance *instance) noexcept;

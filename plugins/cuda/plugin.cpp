@@ -146,7 +146,8 @@ std::int32_t create(const sy_host *, std::uint32_t device, const sy_option *cons
     if (const std::int32_t status = with_device(device, error, about); status != SY_OK)
       return status;
     std::unique_ptr<sy_instance> instance(new sy_instance{{*load_driver(error), about}, {}});
-    for (const KernelList list : {quantize_kernels(), dequantize_kernels(), kmeans_kernels()})
+    for (const KernelList list :
+         {quantize_kernels(), dequantize_kernels(), kmeans_kernels(), attention_kernels()})
       for (std::uint32_t d = 0; d < list.count; ++d)
         instance->kernels.push_back(kernel_of(list.defs[d]));
     *out = instance.release();

@@ -35,6 +35,7 @@ struct State {
   std::recursive_mutex mutex;
   std::map<CUdeviceptr, Block> blocks;
   std::map<std::string, int> calls;
+  std::string plan;
   Graph *capturing = nullptr;
 };
 State &state() {
@@ -45,8 +46,13 @@ State &state() {
 /// The planted answer for this call of `name`, or success.
 CUresult planted(const char *name) {
   State &s = state();
-  const int call = ++s.calls[name];
+  const std::lock_guard lock(s.mutex);
   const char *plan = std::getenv("SWITCHYARD_EMULATED_FAIL");
+  if (s.plan != (plan != nullptr ? plan : "")) {  // a new plan counts from its first call on
+    s.plan = plan != nullptr ? plan : "";
+    s.calls.clear();
+  }
+  const int call = ++s.calls[name];
   const char *code = std::getenv("SWITCHYARD_EMULATED_CODE");
   if (plan == nullptr || code == nullptr) return kSuccess;
   const std::string wanted = std::string(name) + ":" + std::to_string(call);

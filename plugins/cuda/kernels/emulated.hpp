@@ -181,9 +181,14 @@ struct Fragments {
   float c[4];
   std::uint32_t a[4], b[2];
 };
-/// Tensor cores add without rounding to nearest. Sums lose their last bit here, so that no bound
-/// gets by which counts on it.
-inline float chopped(float v) { return std::isfinite(v) ? as_float(as_bits(v) & ~1u) : v; }
+/// Tensor cores add sixteen products without rounding to nearest. Sums are cut off here, and lose
+/// their last bit as well, so that no bound gets by which counts on more.
+inline float chopped(double v) {
+  const auto f = static_cast<float>(v);
+  if (!std::isfinite(f)) return f;
+  const std::uint32_t bits = as_bits(f), away = std::fabs(static_cast<double>(f)) > std::fabs(v);
+  return as_float((bits - away) & ~1u);
+}
 template <class T>
 void mma(T, float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
   const Fragments mine{{c[0], c[1], c[2], c[3]}, {a[0], a[1], a[2], a[3]}, {b0, b1}};
@@ -200,9 +205,10 @@ void mma(T, float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::u
     for (int l = 0; l < 32; ++l)
       for (int i = 0; i < 4; ++i) {
         const int row = l / 4 + 8 * (i / 2), column = 2 * (l % 4) + i % 2;
-        float sum = f[l].c[i];
-        for (int k = 0; k < 16; ++k) sum = chopped(sum + left[row][k] * right[k][column]);
-        reinterpret_cast<float *>(to)[4 * l + i] = sum;
+        auto sum = static_cast<double>(f[l].c[i]);
+        for (int k = 0; k < 16; ++k)
+          sum += static_cast<double>(left[row][k]) * static_cast<double>(right[k][column]);
+        reinterpret_cast<float *>(to)[4 * l + i] = chopped(sum);
       }
   });
 }
