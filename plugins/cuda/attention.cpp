@@ -100,8 +100,10 @@ AttentionArguments arguments_of(const sy_call &call, const Plan &p) {
   AttentionArguments a{};
   a.queries = p.queries;
   a.keys = p.keys;
-  a.window_left = params.window_left;
-  a.window_right = params.window_right;
+  const std::int64_t wide = std::int64_t{1}
+                            << 40;  // hides nothing, and positions stay far from overflow
+  a.window_left = std::min(params.window_left, wide);
+  a.window_right = std::min(params.window_right, wide);
   a.batch = static_cast<std::int32_t>(p.batch);
   a.key_heads = static_cast<std::int32_t>(p.key_heads);
   a.group = static_cast<std::int32_t>(p.query_heads / p.key_heads);
@@ -182,7 +184,19 @@ std::int32_t refuse(sy_error *reason, const std::string &why) {
   return cpu::failure(reason, SY_E_UNSUPPORTED, why.c_str());
 }
 
-std::int32_t check_sizes(const Description &about, const sy_call &call, sy_error *reason) {
+/// Does the call use an input or parameter that came after those of sy_attention_params?
+bool has_more(const sy_call &call) {
+  for (std::uint32_t i = SY_ATTENTION_INPUTS; i < call.n_inputs; ++i)
+    if (call.inputs[i] != nullptr) return true;
+  const auto *params = static_cast<const sy_attention_params *>(call.params);
+  const auto *bytes = static_cast<const char *>(call.params);
+  return std::any_of(bytes + std::min<std::size_t>(sizeof *params, params->struct_size),
+                     bytes + params->struct_size, [](char byte) { return byte != 0; });
+}
+
+std::int32_t check_call(const Description &about, const sy_call &call, sy_error *reason) {
+  if (has_more(call))
+    return refuse(reason, "kept keys, pages and quantised keys are not offered on CUDA devices");
   const Plan p = plan_of(about, call);
   if (std::max(p.dk, p.dv) > kLargestHead) return refuse(reason, "heads of more than 256 elements");
   if (p.shared > static_cast<unsigned>(about.shared_bytes))
@@ -199,13 +213,13 @@ std::int32_t supports_tensor(const KernelDef &, const Description &about, const 
                              sy_error *reason) {
   if (call.inputs[SY_ATTENTION_IN_Q]->dtype.bits != 16)
     return refuse(reason, "tensor cores take 16-bit elements");
-  return check_sizes(about, call, reason);
+  return check_call(about, call, reason);
 }
 std::int32_t supports_scalar(const KernelDef &, const Description &about, const sy_call &call,
                              sy_error *reason) {
   if (call.inputs[SY_ATTENTION_IN_Q]->dtype.bits != 32)
     return refuse(reason, "this kernel is for f32");
-  return check_sizes(about, call, reason);
+  return check_call(about, call, reason);
 }
 
 std::uint64_t estimate(const KernelDef &, const Description &about, const sy_call &call) {
