@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention against torch's scaled_dot_product_attention in its best form of the same work, on the
-same torch tensors: prefill, masks, windows, chunks, decoding, in f32, bf16 and f16."""
+same torch tensors: prefill, masks, windows, chunks, decoding, in f32, bf16 and f16; plain f32 cases also
+against ONNX Runtime, MLX and NumPy."""
 
 from __future__ import annotations
 
@@ -9,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from attention_peers import others
 from side_by_side import Case, Disagreement, Side
 
 
@@ -95,12 +99,17 @@ def make_case(engine: Any, last_run: Any, shape: Shape, dtype: str, torch: Any) 
                 q, k, v, attn_mask=theirs_mask, is_causal=square, enable_gqa=shape.hq != shape.hkv
             )
 
-    def check(*_: Any) -> str:
-        gap = float((ours(first).float() - theirs(first).float()).abs().max())
+    def check(_: Any, other: Any) -> str:
+        if shape.cold:
+            other = theirs(first)
+        other = torch.as_tensor(np.asarray(other)) if dtype == "f32" else other.float()
+        gap = float((ours(first).float() - other).abs().max())
         if not gap <= BOUNDS[dtype]:
             raise Disagreement(f"outputs differ by {gap:.1e}")
         return f"outputs within {gap:.0e}"
 
+    # What the other libraries have a word for.
+    plain = dtype == "f32" and not shape.cold and (square or shape.lq == 1)
     moved = float(size * 2 * q.numel() + per_set)
     return Case(
         "attention",
@@ -108,6 +117,7 @@ def make_case(engine: Any, last_run: Any, shape: Shape, dtype: str, torch: Any) 
         [
             Side("switchyard", ours, who=lambda: last_run().kernel),
             Side("torch", theirs, "scaled_dot_product_attention, enable_gqa"),
+            *(others(q, *first, square, shape.lq <= 512) if plain else []),
         ],
         check,
         bytes=moved,

@@ -18,7 +18,16 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-_PEERS = ("numpy", "scikit-learn", "torch", "mlx", "gguf", "onnxruntime", "threadpoolctl")
+_PEERS = (
+    "numpy",
+    "scikit-learn",
+    "scikit-learn-intelex",
+    "faiss-cpu",
+    "torch",
+    "mlx",
+    "gguf",
+    "onnxruntime",
+)
 
 
 def _core_of(cpu: int) -> tuple[str, str]:

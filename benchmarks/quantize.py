@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantisation against NumPy, MLX and gguf-py."""
+"""Quantisation against NumPy, MLX, gguf-py and ggml."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +49,21 @@ def check_bytes(ours: Any, theirs: Any) -> str:
         if mine.tobytes() != other.tobytes():
             raise Disagreement(f"bytes differ ({mine.dtype} {mine.shape})")
     return "bytes agree"
+
+
+def check_ggml(name: str):
+    """Bytes; of ggml built with its own flags (products and sums contracted) nearly all of them."""
+
+    def check(ours: Any, theirs: Any) -> str:
+        mine, other = np.asarray(ours[0]).ravel(), np.asarray(theirs[0]).ravel()
+        if mine.size != other.size:
+            raise Disagreement(f"{mine.size} and {other.size} bytes")
+        differ = float(np.mean(mine != other))
+        if differ > 0.01:
+            raise Disagreement(f"{100 * differ:.2f} % of the bytes of {name} differ")
+        return "bytes agree" if differ == 0 else f"{100 * (1 - differ):.3f} % of the bytes agree"
+
+    return check
 
 
 def cases(engine: Any, last_run: Any, quick: bool) -> Iterator[Case]:
@@ -130,14 +148,44 @@ def mlx_cases(engine: Any, who: Any, w: Any) -> Iterator[Case]:
     )
 
 
-def gguf_cases(engine: Any, who: Any, w: Any) -> Iterator[Case]:
+def gguf_side(name: str, w: Any) -> list[Side]:
+    """gguf-py quantises the simple blocks only."""
     try:
         import gguf
     except ImportError:
-        print("quantize: gguf is not installed; its cases are left out")
-        return
-    for name, size in (("q4_0", 18 / 32), ("q8_0", 34 / 32), ("tq2_0", 66 / 256)):
-        kind = gguf.GGMLQuantizationType[name.upper()]
+        print("quantize: gguf is not installed; left out")
+        return []
+    kind = gguf.GGMLQuantizationType[name.upper()]
+    if name in ("q4_k", "q6_k"):
+        return []
+    return [
+        Side(
+            "gguf-py",
+            lambda: (gguf.quants.quantize(w, kind),),
+            "NumPy code, one thread",
+        )
+    ]
+
+
+def ggml_side(name: str, w: Any) -> list[Side]:
+    """ggml's C code, where SWITCHYARD_GGML names a library of benchmarks/build_ggml.sh."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "peers"))
+    from ggml import Ggml
+
+    ggml = Ggml.from_environment("SWITCHYARD_GGML")
+    if ggml is None:
+        return []
+    return [Side("ggml", lambda: (ggml.quantize(w, name),), "its reference quantiser in C, one thread")]
+
+
+def gguf_cases(engine: Any, who: Any, w: Any) -> Iterator[Case]:
+    if "SWITCHYARD_GGML" not in os.environ:
+        print("quantize: SWITCHYARD_GGML names no library of build_ggml.sh; ggml is left out")
+    sizes = {"q4_0": 18 / 32, "q8_0": 34 / 32, "tq2_0": 66 / 256, "q4_k": 144 / 256, "q6_k": 210 / 256}
+    for name, size in sizes.items():
+        others = gguf_side(name, w) + ggml_side(name, w)
+        if not others:
+            continue
         yield Case(
             "quantize",
             f"{name}, 1024 x 1024, fresh outputs",
@@ -147,13 +195,9 @@ def gguf_cases(engine: Any, who: Any, w: Any) -> Iterator[Case]:
                     lambda name=name: (engine.quantize(w, name).blocks,),
                     who=who,
                 ),
-                Side(
-                    "gguf-py",
-                    lambda kind=kind: (gguf.quants.quantize(w, kind),),
-                    "NumPy code, one thread; ggml's own C code is faster",
-                ),
+                *others,
             ],
-            check_bytes,
+            check_ggml(name),
             bytes=w.nbytes + w.size * size,
             flops=0.0,
             working_set=w.nbytes + w.size * size,

@@ -3,6 +3,7 @@
 """Benchmarks: Switchyard beside its peers in one process, and the cost of dispatch.
 
     python benchmarks/run.py [quantize|kmeans|attention|convert|dispatch]... [--json FILE] [--quick]
+    python benchmarks/run.py --all [--quick]     every group; also the report page and the table
 
 docs/benchmarks.md says how the figures come about. Exit status: 0; 1 when answers disagree or a
 benchmark fails; 2 for bad usage or a missing module.
@@ -11,6 +12,7 @@ benchmark fails; 2 for bad usage or a missing module.
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib
 import json
 import os
@@ -19,6 +21,7 @@ import sys
 from pathlib import Path
 
 import machine
+import markdown
 import smallest_call
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +32,9 @@ GROUPS = ("quantize", "kmeans", "attention", "convert", "dispatch")
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("names", nargs="*", metavar="|".join(GROUPS), help="default: all")
+    parser.add_argument(
+        "--all", action="store_true", help="every group, a report page and a Markdown table"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures there too ('-': stdout)")
     parser.add_argument("--quick", action="store_true", help="small cases, little time")
     parser.add_argument("--threads", type=int, default=2, help="of every contender (2)")
@@ -36,6 +42,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--policy", default="adaptive", help="of Switchyard's engine (adaptive)")
     parser.add_argument("--seconds", type=float, help="to spend on each case (4; quick: 0.5)")
     options = parser.parse_args()
+    if options.all and options.names:
+        parser.error("--all means every benchmark: name none")
     for name in options.names:
         if name not in GROUPS:
             parser.error(f"unknown benchmark {name!r}; known: {', '.join(GROUPS)}")
@@ -131,11 +139,35 @@ def summary(times: list[float]) -> tuple[float, float]:
     return times[0], times[len(times) // 2]
 
 
+def publish(report: dict, given: str | None) -> bool:
+    """The figures as JSON, as a page and, printed, as a table; into the build folder."""
+    folder = BUILD / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    figures, page = folder / "all.json", folder / "report.html"
+    if given not in (None, "-"):
+        figures = Path(given)
+    figures.write_text(json.dumps(report, indent=2) + "\n")
+    print("\n" + markdown.table(report, report["command_line"]))
+    done = subprocess.run(
+        [str(BUILD / "bin" / "switchyard"), "report", str(figures), "-o", str(page)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    print(f"{done.stdout}figures: {figures}")
+    print(f"into README.md: python benchmarks/markdown.py {figures} --into README.md")
+    return done.returncode == 0
+
+
 def main() -> int:
     options = arguments()
     names = options.names or list(GROUPS)
     cpus = machine.use_threads(options.threads)  # before NumPy, torch and the rest are imported
-    report: dict = {"schema_version": 1, "cases": []}
+    report: dict = {
+        "schema_version": 1,
+        "date": datetime.date.today().isoformat(),
+        "command_line": "./dev bench " + " ".join(sys.argv[1:]),
+        "cases": [],
+    }
     good = True
     compared = [n for n in names if n not in ("convert", "dispatch")]
     if compared or "convert" in names:
@@ -168,7 +200,9 @@ def main() -> int:
     if "dispatch" in names:
         report["dispatch"], fine = dispatch(options)
         good = good and fine
-    if options.json:
+    if options.all:
+        good = publish(report, options.json) and good
+    if options.json and (options.json == "-" or not options.all):
         text = json.dumps(report, indent=2) + "\n"
         if options.json == "-":
             sys.stdout.write(text)

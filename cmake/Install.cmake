@@ -26,6 +26,12 @@ install(FILES ${PROJECT_BINARY_DIR}/generated/SwitchyardConfig.cmake
               ${PROJECT_SOURCE_DIR}/cmake/plugin.map
         DESTINATION ${package_dir})
 
+configure_file(${PROJECT_SOURCE_DIR}/cmake/switchyard.pc.in
+               ${PROJECT_BINARY_DIR}/generated/switchyard.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/generated/switchyard.pc
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+include(Package)
+
 add_custom_target(runtime DEPENDS switchyard switchyard_cli switchyard_worker)
 get_property(plugin_folders DIRECTORY ${PROJECT_SOURCE_DIR}/plugins PROPERTY SUBDIRECTORIES)
 foreach(folder IN LISTS plugin_folders)

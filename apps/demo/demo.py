@@ -15,7 +15,6 @@ import sys
 import time
 
 import numpy as np
-from PIL import Image
 
 import numpy_peers
 import prepare
@@ -28,7 +27,7 @@ def run_switchyard(program: pathlib.Path, out: pathlib.Path) -> dict:
     if not program.exists():
         raise SystemExit(f"{program} is missing: run ./dev build first")
     command = [str(program), "run", str(ROOT / "config/quickstart.yaml"), "--json"]
-    command += ["--metrics", str(out / "metrics.json")]
+    command += ["--metrics", str(out / "metrics.json"), "--report", str(out / "report.html")]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     document = json.loads(done.stdout) if done.stdout.strip() else {}
     if "error" in document or not document:
@@ -37,13 +36,8 @@ def run_switchyard(program: pathlib.Path, out: pathlib.Path) -> dict:
     return document
 
 
-def colours(job: dict, data: dict, out: pathlib.Path) -> dict:
-    """Pictures before and after; NumPy's k-means on the same pixels."""
-    labels, centroids = np.load(out / "labels.npy"), np.load(out / "centroids.npy")
-    picture = data["picture"]
-    palette = np.rint(centroids).clip(0, 255).astype(np.uint8)
-    Image.fromarray(picture).save(out / "photograph-before.png")
-    Image.fromarray(palette[labels].reshape(picture.shape)).save(out / "photograph-after.png")
+def colours(job: dict, data: dict) -> dict:
+    """NumPy's k-means on the same pixels."""
     done = job["n_iter"]
     few = min(done, NUMPY_ITERATIONS)
     (_, _, inertia), ms = numpy_peers.median_ms(
@@ -169,7 +163,7 @@ def main() -> int:
     jobs = {job["name"]: job for job in document["jobs"]}
     print("the same in NumPy", file=sys.stderr, flush=True)
     peers = {
-        "photo-colours": lambda: colours(jobs["photo-colours"], data, out),
+        "photo-colours": lambda: colours(jobs["photo-colours"], data),
         "weights-mlx4": lambda: weights_job(
             data, out / "model-mlx4.safetensors", numpy_peers.mlx_affine4, np.uint32
         ),
@@ -186,7 +180,7 @@ def main() -> int:
     document["seconds"] = time.perf_counter() - start
     (out / "demo.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     print(report(document["jobs"], document["seconds"]))
-    for name in ("photograph-before.png", "photograph-after.png", "model-mlx4.safetensors",
+    for name in ("report.html", "photograph-after.png", "model-mlx4.safetensors",
                  "model-ternary.safetensors", "attention.npy", "demo.json", "metrics.json"):
         print(f"demo-output/{name}")
     return 0 if document["right"] else 5

@@ -8,6 +8,7 @@ import pathlib
 import struct
 
 import numpy as np
+from PIL import Image
 
 import tokens
 
@@ -82,7 +83,7 @@ def prepare(out: pathlib.Path) -> dict:
     inputs.mkdir(parents=True, exist_ok=True)
     picture = photograph()
     pixels = picture.reshape(-1, 3).astype(np.float32)
-    np.save(inputs / "pixels.npy", pixels)
+    Image.fromarray(picture).save(inputs / "photograph.png")
     folder = model_folder()
     link = inputs / "model.safetensors"
     link.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs every example of docs/cli.md, in order, in one folder. `# exit N` after a line is what it
-// must return; otherwise 0.
+// Runs every example of docs/cli.md and docs/reports.md, in order, in one folder. `# exit N` after
+// a line is what it must return; otherwise 0.
 #include <iomanip>
 #include <regex>
 
@@ -57,8 +57,11 @@ jobs:
     k: 8
     compare: [reference]
 )");
-  const auto all = examples(SWITCHYARD_SOURCE_DIR "/docs/cli.md");
+  auto all = examples(SWITCHYARD_SOURCE_DIR "/docs/cli.md");
   ASSERT_GE(all.size(), 20u);
+  const auto reports = examples(SWITCHYARD_SOURCE_DIR "/docs/reports.md");
+  ASSERT_GE(reports.size(), 6u);
+  all.insert(all.end(), reports.begin(), reports.end());
   for (const Example &example : all) {
     std::vector<std::string> command = words(example.line);
     ASSERT_EQ(command.at(0), "switchyard") << example.line;

@@ -10,6 +10,7 @@
 #include "cancel.hpp"
 #include "compare.hpp"
 #include "io/file.hpp"
+#include "picture.hpp"
 #include "session.hpp"
 #include "text.hpp"
 
@@ -21,7 +22,7 @@ constexpr std::int64_t kCompareWork = std::int64_t{1} << 25;
 constexpr int kCompareIterations = 5;
 
 struct Arguments {
-  std::string input, init = "k-means++", labels, centroids, closest, distances;
+  std::string input, init = "k-means++", labels, centroids, closest, distances, picture;
   std::int64_t k = 0, batch_size = 0, memory = 256;
   int n_init = 1, max_iter = 300;
   double tol = 1e-4;
@@ -51,13 +52,13 @@ Status check(const Arguments &a, const Common &common) {
   if (a.batch_size < 0) return bad(fmt::format("--batch-size {}: at least 1", a.batch_size));
   if (a.memory < 1) return bad(fmt::format("--memory {}: at least 1 MiB", a.memory));
   if (a.stream && (a.n_init > 1 || a.batch_size > 0 || a.spherical || !a.closest.empty() ||
-                   !a.distances.empty() || a.int8))
+                   !a.distances.empty() || !a.picture.empty() || a.int8))
     return bad("--stream goes with -k, --init, --max-iter, --tol, --labels and --centroids only");
   if (a.stream && !a.labels.empty() && extension_of(a.labels) != ".npy")
     return bad("--stream writes labels as .npy only");
   for (const std::string *path : {&a.labels, &a.centroids, &a.closest, &a.distances})
     if (auto ok = check_output(*path, {".npy", ".npz", ".safetensors"}); !ok) return ok;
-  return {};
+  return check_picture(a.picture, a.input);
 }
 
 /// A file larger than memory, in pieces.
@@ -114,7 +115,7 @@ Outcome run(const Arguments &a, const Common &common) {
   }
   if (a.stream) return run_stream(a, common, options);
 
-  auto x = load_input(a.input, common.dtype);
+  auto x = load_points(a.input, common.dtype);
   if (!x) return tl::unexpected(x.error());
   if (x->view().rank() != 2)
     return file_error(
@@ -149,6 +150,11 @@ Outcome run(const Arguments &a, const Common &common) {
                               outputs);
       !ok)
     return tl::unexpected(ok.error());
+  if (!a.picture.empty()) {
+    if (auto ok = write_clustered_picture(a.picture, a.input, fit->labels, fit->centroids); !ok)
+      return tl::unexpected(ok.error());
+    outputs["picture"] = a.picture;
+  }
 
   Rivals rivals(engine->options(), *engine);
   KMeansOptions part = options;
@@ -187,7 +193,8 @@ void add_kmeans(Program &program) {
   auto a = std::make_shared<Arguments>();
   CLI::App *app = add_command(program, nullptr, "kmeans", "Cluster the rows of an array",
                               [a, &program] { return run(*a, program.common); });
-  app->add_option("IN", a->input, "Points [n, d], f32 (.npy, .npz:KEY, .safetensors:NAME)")
+  app->add_option("IN", a->input,
+                  "Points [n, d], f32 (.npy, .npz:KEY, .safetensors:NAME), or a picture (.png)")
       ->required();
   app->add_option("-k", a->k, "Number of clusters")->required()->type_name("K");
   app->add_option("--init", a->init,
@@ -208,6 +215,9 @@ void add_kmeans(Program &program) {
       ->type_name("FILE.npy");
   app->add_option("--distances", a->distances, "Write all distances to centroids, f32 [n, k]")
       ->type_name("FILE.npy");
+  app->add_option("--picture", a->picture,
+                  "Of a picture IN: write it with each pixel in its cluster's colour")
+      ->type_name("FILE.png");
   app->add_flag("--spherical", a->spherical, "Cluster directions: rows and centroids of length 1");
   app->add_option("--batch-size", a->batch_size,
                   "Mini-batches of so many rows, drawn at random; --max-iter counts them")

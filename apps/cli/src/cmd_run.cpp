@@ -2,8 +2,12 @@
 // switchyard run CONFIG.yaml: runs the jobs of a file.
 #include <fmt/format.h>
 
+#include "arrays.hpp"
+#include "facade/recommend.hpp"
 #include "io/file.hpp"
 #include "jobs.hpp"
+#include "machine_report.hpp"
+#include "report/write.hpp"
 #include "session.hpp"
 #include "text.hpp"
 
@@ -11,7 +15,7 @@ namespace switchyard::cli {
 namespace {
 
 struct Arguments {
-  std::string config, metrics;
+  std::string config, metrics, report;
   std::vector<std::string> set;
 };
 
@@ -24,6 +28,28 @@ std::string job_text(const JobReport &job) {
   for (const auto &[slot, path] : job.outputs.items())
     text += fmt::format("  {}: {}\n", slot, path.get<std::string>());
   return text + '\n';
+}
+
+/// The engine's counters, and under "run" what only this command knows: enough for a report.
+Json metrics_document(const Engine &engine, const std::vector<JobReport> &jobs) {
+  Json doc = Json::parse(engine.metrics().json());
+  for (const Explanation &e : engine.decisions()) doc["decisions"].push_back(Json::parse(e.json()));
+  Json &run = doc["run"];
+  run["version"] = std::string(version());
+  run["threads"] = engine.threads();
+  run["machine"] = machine_json(read_machine());
+  if (const Json limits = report::limits_here(engine.options().cache_dir); limits.is_object())
+    run.update(limits);
+  run["jobs"] = Json::array();
+  for (const JobReport &job : jobs) run["jobs"].push_back(job.json());
+  run["recommendations"] = Json::array();
+  for (const Recommendation &r : engine.recommend())
+    run["recommendations"].push_back(
+        Json{{"what", r.what},
+             {"evidence", r.evidence},
+             {"expected_gain", r.expected_gain > 0 ? Json(r.expected_gain) : Json(nullptr)},
+             {"command", command_of(r).empty() ? Json(nullptr) : Json(command_of(r))}});
+  return doc;
 }
 
 std::string summary(const std::vector<JobReport> &jobs) {
@@ -52,6 +78,7 @@ Outcome run(const Arguments &a, const Common &common) {
   auto config = load_run_config(a.config, overrides);
   if (!config) return tl::unexpected(config.error());
   if (auto ok = check_jobs(*config); !ok) return tl::unexpected(ok.error());
+  if (auto ok = check_output(a.report, {".html", ".htm"}); !ok) return tl::unexpected(ok.error());
   auto engine = make_engine(common, config->engine);
   if (!engine) return tl::unexpected(engine.error());
 
@@ -66,12 +93,18 @@ Outcome run(const Arguments &a, const Common &common) {
     right = right && report->right();
     reports.push_back(std::move(*report));
   }
-  if (!a.metrics.empty()) {
-    Json metrics = Json::parse(engine->metrics().json());
-    for (const Explanation &e : engine->decisions())
-      metrics["decisions"].push_back(Json::parse(e.json()));
-    if (auto ok = write_file(a.metrics, metrics.dump(2) + "\n"); !ok)
-      return tl::unexpected(ok.error());
+  if (!a.metrics.empty() || !a.report.empty()) {
+    Json metrics = metrics_document(*engine, reports);
+    if (!a.metrics.empty())
+      if (auto ok = write_file(a.metrics, metrics.dump(2) + "\n"); !ok)
+        return tl::unexpected(ok.error());
+    if (!a.report.empty()) {
+      auto source = report::make_source(a.config, std::move(metrics));
+      if (!source) return tl::unexpected(source.error());
+      if (auto ok = report::write_page(a.report, report::describe({std::move(*source)}, nullptr));
+          !ok)
+        return tl::unexpected(ok.error());
+    }
   }
 
   Json doc = document("run");
@@ -84,6 +117,7 @@ Outcome run(const Arguments &a, const Common &common) {
     text += job_text(report);
   }
   if (!a.metrics.empty()) text += fmt::format("metrics: {}\n", a.metrics);
+  if (!a.report.empty()) text += fmt::format("report: {}\n", a.report);
   print_result(common, doc, text);
   return right ? 0 : exit_code(ErrorCode::verification);
 }
@@ -99,8 +133,10 @@ void add_run(Program &program) {
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->take_all();
-  app->add_option("--metrics", a->metrics, "Write the engine's counters and times as JSON")
+  app->add_option("--metrics", a->metrics,
+                  "Write counters, times, jobs and decisions as JSON, for `metrics` and `report`")
       ->type_name("FILE");
+  app->add_option("--report", a->report, "Write an HTML page of the run")->type_name("FILE.html");
 }
 
 }  // namespace switchyard::cli

@@ -10,6 +10,8 @@
 #include "io/cast.hpp"
 #include "io/safetensors.hpp"
 #include "model_file.hpp"
+#include "peak_memory.hpp"
+#include "picture.hpp"
 #include "session.hpp"
 #include "shapes.hpp"
 #include "text.hpp"
@@ -219,7 +221,7 @@ Status run_dequantize(Engine &engine, Rivals &rivals, const Job &job, JobReport 
 }
 
 Status run_kmeans(Engine &engine, Rivals &rivals, const Job &job, JobReport &report) {
-  auto x = load_input(find(job.inputs, "x"), job.dtype);
+  auto x = load_points(find(job.inputs, "x"), job.dtype);
   if (!x) return tl::unexpected(x.error());
   auto weights = load_optional(find(job.inputs, "sample_weight"));
   if (!weights) return tl::unexpected(weights.error());
@@ -250,6 +252,13 @@ Status run_kmeans(Engine &engine, Rivals &rivals, const Job &job, JobReport &rep
                               report.outputs);
       !ok)
     return ok;
+  if (const std::string picture = find(job.outputs, "picture"); !picture.empty()) {
+    const std::string from = find(job.inputs, "x");
+    if (auto ok = write_clustered_picture(picture, from, fit->labels, fit->centroids); !ok)
+      return ok;
+    report.outputs["picture"] = picture;
+    report.extra["picture"] = Json{{"before", from}, {"after", picture}};
+  }
   return compare_with(report, rivals, job, [&](Engine &other) {
     return compare_kmeans(engine, other, *x, options, job.compare_limit);
   });
@@ -313,8 +322,9 @@ Json JobReport::json() const {
 Status check_jobs(const RunConfig &config) {
   for (const Job &job : config.jobs)
     for (const auto &[slot, path] : job.outputs) {
-      auto ok = job.op == "quantize" ? check_output(path, {".npz", ".safetensors"})
-                                     : check_output(path, {".npy", ".npz", ".safetensors"});
+      auto ok = slot == "picture"      ? check_picture(path, find(job.inputs, "x"))
+                : job.op == "quantize" ? check_output(path, {".npz", ".safetensors"})
+                                       : check_output(path, {".npy", ".npz", ".safetensors"});
       if (ok) continue;
       Error error = ok.error();
       error.message = fmt::format("job '{}', output {}: {}", job.name, slot, error.message);
@@ -331,6 +341,7 @@ Status check_jobs(const RunConfig &config) {
 
 Result<JobReport> run_job(Engine &engine, Rivals &rivals, const Job &job) {
   show_status(job.name);
+  restart_peak_memory();
   JobReport report;
   report.name = job.name;
   report.op = job.op;
@@ -344,6 +355,7 @@ Result<JobReport> run_job(Engine &engine, Rivals &rivals, const Job &job) {
     error.message = fmt::format("job '{}': {}", job.name, error.message);
     return tl::unexpected(error);
   }
+  if (const std::uint64_t peak = peak_memory(); peak > 0) report.extra["peak_memory_bytes"] = peak;
   return report;
 }
 

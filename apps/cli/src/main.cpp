@@ -37,7 +37,7 @@ std::optional<Error> check_command(const CLI::App &app, const std::vector<std::s
   for (std::size_t i = 0;; ++i) {
     std::vector<std::string> names;
     for (const CLI::App *sub : at->get_subcommands([](const CLI::App *) { return true; }))
-      names.push_back(sub->get_name());
+      if (!sub->get_group().empty()) names.push_back(sub->get_name());
     if (names.empty()) return std::nullopt;
     const std::vector<std::string_view> known(names.begin(), names.end());
     const std::string group = at == &app ? "" : at->get_name() + " ";
@@ -114,6 +114,8 @@ int run(int argc, char **argv) {
   add_metrics(program);
   add_tune(program);
   add_regret(program);
+  add_report(program);
+  add_completion(program);
 
   if (auto error = check_command(app, words)) return finish(*error, json);
   try {

@@ -51,6 +51,8 @@ void add_plugin(Program &program);
 void add_metrics(Program &program);
 void add_tune(Program &program);
 void add_regret(Program &program);
+void add_report(Program &program);
+void add_completion(Program &program);
 
 /// 0 ok; 1 run time; 2 usage; 3 configuration; 4 backend; 5 verification; 6 regression;
 /// 130 interrupted.

@@ -30,7 +30,8 @@ struct Job {
   ///   attention: q, k, v [, mask] [, sinks]
   std::map<std::string, std::string> inputs;
   /// Slot -> absolute file to write; what is missing is not written.
-  ///   quantize, dequantize: out;   kmeans: labels, centroids, counts;   attention: out, lse
+  ///   quantize, dequantize: out;   kmeans: labels, centroids, counts, picture;
+  ///   attention: out, lse
   std::map<std::string, std::string> outputs;
   std::string dtype;  ///< cast of the (floating) inputs on load: "", "f32", "f16" or "bf16"
 

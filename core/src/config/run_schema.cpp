@@ -24,10 +24,11 @@ constexpr Field slot(std::string_view name, std::string_view doc, bool required 
 }
 constexpr std::array kValueSlots = {slot("x", "the array", true)};
 constexpr std::array kFileSlots = {slot("out", "the result", true)};
-constexpr std::array kPointSlots = {slot("x", "points, [n, d]", true),
+constexpr std::array kPointSlots = {slot("x", "points, [n, d], or a picture (.png)", true),
                                     slot("sample_weight", "f32 [n]")};
-constexpr std::array kFitSlots = {slot("labels", "i32 [n]"), slot("centroids", "f32 [k, d]"),
-                                  slot("counts", "i64 [k]")};
+constexpr std::array kFitSlots = {
+    slot("labels", "i32 [n]"), slot("centroids", "f32 [k, d]"), slot("counts", "i64 [k]"),
+    slot("picture", "of a .png input: each pixel in its cluster's colour")};
 constexpr std::array kAttentionSlots = {slot("q", "[batch, heads, length, head_dim]", true),
                                         slot("k", "keys", true), slot("v", "values", true),
                                         slot("mask", "bool (true = attend) or additive"),
