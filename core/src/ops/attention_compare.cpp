@@ -13,6 +13,8 @@
 namespace switchyard::attention_op {
 namespace {
 
+/// Weights below e^-87 may be taken as 0: what they weigh shows where the others weigh zeros.
+constexpr double kLeastWeight = 1.7e-38;
 constexpr double kF32Limit = 4e-6, kF16Limit = 1e-3, kBF16Limit = 8e-3;
 
 /// Element address in a tensor of rank 3 or 4.
@@ -25,7 +27,7 @@ const std::byte *element(const sy_tensor &t, std::int64_t b, std::int64_t h, std
 
 struct Limits {
   double relative;  ///< of sum_j p_j |v_j|
-  double least;     ///< half the spacing of the type's subnormal numbers
+  double least;     ///< half the spacing of the type's subnormal numbers, and tiny weights' part
 };
 
 Limits limits_of(DType dtype) noexcept {
@@ -95,7 +97,8 @@ Result<Tensor> plain_keys(const View &a, bool values, DType dtype) {
 
 /// The reference's answer to the same call with |v|: sum_j p_j |v_j|. Keys that are not plain are
 /// made so first, in f32.
-Result<Tensor> denominators(const View &a, const sy_call &call, const ReferenceRunner &reference) {
+Result<Tensor> denominators(const View &a, const sy_call &call, const ReferenceRunner &reference,
+                            double &largest_value) {
   const DType dtype = a.plain() ? a.q->dtype : dtypes::f32;
   auto v = plain_keys(a, true, dtype);
   auto out = Tensor::empty(dtype, std::array{a.batch, a.hq, a.lq, a.dv});
@@ -107,9 +110,13 @@ Result<Tensor> denominators(const View &a, const sy_call &call, const ReferenceR
   if (!v || !out || !q || !k)
     return fail(ErrorCode::out_of_memory, "no memory to judge attention's error");
   const std::size_t size = size_of(dtype);
-  auto *bytes = v->data<std::byte>();
-  for (std::int64_t i = 0; i < v->elements(); ++i)
-    bytes[static_cast<std::size_t>(i + 1) * size - 1] &= std::byte{0x7F};  // clears the sign
+  largest_value = 0;
+  for (std::int64_t i = 0; i < v->elements(); ++i) {
+    std::byte *p = v->data<std::byte>() + static_cast<std::size_t>(i) * size;
+    p[size - 1] &= std::byte{0x7F};  // clears the sign
+    if (const double x = load_element(p, dtype); std::isfinite(x))
+      largest_value = std::max(largest_value, x);
+  }
   CallFrame frame(SY_ATTENTION_INPUTS, SY_ATTENTION_OUTPUTS);
   for (std::uint32_t i = 0; i < std::min<std::uint32_t>(call.n_inputs, SY_ATTENTION_INPUTS); ++i)
     if (call.inputs[i] != nullptr) frame.input(i, TensorView(*call.inputs[i]));
@@ -170,10 +177,12 @@ std::optional<std::string> compare(const Problem &, const sy_call &got_call,
                                    const sy_call &want_call, const ReferenceRunner &reference) {
   const View got = view(got_call), want = view(want_call);
   if (want.batch == 0 || want.hq == 0 || want.lq == 0) return std::nullopt;
-  const auto scales = denominators(want, want_call, reference);
+  double largest_value = 0;
+  const auto scales = denominators(want, want_call, reference, largest_value);
   if (!scales) return "the reference failed: " + scales.error().message;
   const double growth = 1 + (largest_score(want) + gap_score(want)) / 8;
-  const Limits limits = limits_of(want.q->dtype);
+  Limits limits = limits_of(want.q->dtype);
+  limits.least += kLeastWeight * static_cast<double>(want.lkv) * largest_value;
   const sy_tensor &scale = scales->view().raw();
   for (std::int64_t b = 0; b < want.batch; ++b)
     for (std::int64_t h = 0; h < want.hq; ++h)
