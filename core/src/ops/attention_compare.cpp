@@ -192,7 +192,7 @@ std::optional<std::string> compare(const Problem &, const sy_call &got_call,
           const float y = load_element(element(*want.o, b, h, i, e), want.o->dtype);
           const double size = load_element(element(scale, b, h, i, e), scale.dtype);
           const double limit = limits.relative * growth * size + limits.least;
-          if (!close(x, y, size == 0 ? 0 : limit))
+          if (!close(x, y, limit))
             return fmt::format("{} is {}, but the reference has {}: error {:.2e}, limit {:.2e}",
                                place("o", b, h, i, e), x, y,
                                std::abs(static_cast<double>(x) - static_cast<double>(y)), limit);
