@@ -170,11 +170,29 @@ void engine_run_unremembered(benchmark::State &state) {
   }
 }
 
+/// The typed call that Python's Engine.quantize makes: names parsed, result and RunInfo filled in.
+void engine_quantize(benchmark::State &state) {
+  Engine &engine = decided().engine;
+  alignas(64) std::array<float, 32> x{};
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i) - 11.5f;
+  alignas(64) std::array<std::uint8_t, 34> block{};
+  QuantizeOptions o;
+  o.format = "q8_0";
+  o.codes_out = TensorView(block.data(), dtypes::u8, std::array<std::int64_t, 1>{34});
+  const TensorView view(x.data(), {32});
+  for (auto _ : state) {
+    auto q = engine.quantize(view, o);
+    if (!q) return state.SkipWithError(q.error().message.c_str());
+    benchmark::DoNotOptimize(q);
+  }
+}
+
 BENCHMARK(direct);
 BENCHMARK(bound);
 BENCHMARK(engine_run);
 BENCHMARK(engine_run_pinned);
 BENCHMARK(engine_run_unremembered);
+BENCHMARK(engine_quantize);
 
 }  // namespace
 }  // namespace switchyard

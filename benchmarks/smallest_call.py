@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the smallest call costs from Python: Switchyard beside ONNX Runtime and torch.
+"""What the smallest call costs from Python: Switchyard beside NumPy, torch and ONNX Runtime.
 
 Each contender works on 32 floats that lie ready, with its output given where its interface has a way
 to: what is timed is the way from the caller to the kernel and back, not the work."""
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 VALUES = 32
+OURS = "switchyard engine.quantize"
 
 
 @dataclass
@@ -28,13 +29,47 @@ def _switchyard(sy: Any, np: Any) -> list[Contender]:
     out = np.zeros(34, np.uint8)
     pinned = sy.Engine(threads=1, cache_dir="", pin={"*": "reference"})
     want = pinned.quantize(x, "q8_0").blocks.tobytes()
+    fresh = {}
+
+    def new_output() -> None:
+        fresh["q"] = engine.quantize(x, "q8_0")
+
     return [
         Contender(
-            "switchyard engine.quantize",
+            OURS,
             "one q8_0 block",
             lambda: engine.quantize(x, "q8_0", out=out),
             lambda: out.tobytes() == want,
-        )
+        ),
+        Contender(
+            "switchyard, a new output",
+            "one q8_0 block",
+            new_output,
+            lambda: fresh["q"].blocks.tobytes() == want,
+        ),
+    ]
+
+
+def _numpy(np: Any) -> list[Contender]:
+    x, y = np.arange(VALUES, dtype=np.float32), np.zeros(VALUES, np.float32)
+    return [
+        Contender("numpy.negative(out=)", f"{VALUES} negations", lambda: np.negative(x, out=y),
+                  lambda: np.array_equal(y, -np.arange(VALUES))),
+        Contender("numpy.clip(out=)", f"{VALUES} values clipped",
+                  lambda: np.clip(x, 0.0, 1.0, out=y), lambda: y.max() <= 1.0),
+    ]
+
+
+def _torch_inputs(sy: Any, np: Any) -> list[Contender]:
+    import torch
+
+    engine = sy.Engine(threads=1, cache_dir="")
+    x, out = torch.arange(VALUES, dtype=torch.float32), torch.zeros(34, dtype=torch.uint8)
+    want = engine.quantize(x.numpy(), "q8_0").blocks.tobytes()
+    return [
+        Contender("switchyard, torch tensors", "one q8_0 block",
+                  lambda: engine.quantize(x, "q8_0", out=out),
+                  lambda: out.numpy().tobytes() == want)
     ]
 
 
@@ -92,10 +127,14 @@ def measure(sy: Any, quick: bool) -> tuple[dict[str, dict[str, Any]], list[str]]
     """{name: {min_ns, median_ns, work}} and what was wrong or is missing, in words."""
     import numpy as np
 
-    contenders, wrong = _switchyard(sy, np), []
-    for name, make in (("torch", _torch), ("onnxruntime", _onnxruntime)):
+    contenders, wrong = _switchyard(sy, np) + _numpy(np), []
+    for name, make in (
+        ("torch", lambda: _torch(np)),
+        ("torch", lambda: _torch_inputs(sy, np)),
+        ("onnxruntime", lambda: _onnxruntime(np)),
+    ):
         try:
-            contenders += make(np)
+            contenders += make()
         except ImportError as error:
             wrong.append(f"{name} is not installed ({error})")
     ready = []

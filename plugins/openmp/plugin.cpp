@@ -4,6 +4,7 @@
 /// asks for it (thread sanitizers misread OpenMP's barriers).
 #include <instance.hpp>
 
+#include <pthread.h>
 #include <string.h>
 #include <xmmintrin.h>
 #include <failure.hpp>
@@ -12,7 +13,17 @@ namespace {
 
 using namespace switchyard::cpu;
 
-void openmp_for(const Executor *, uint64_t n, sy_task_fn fn, void *arg, uint32_t max_threads) {
+/// GNU's OpenMP waits for ever in a forked child for threads that only the parent has. The host's
+/// threads are made anew there.
+bool used = false, forked = false;
+
+void in_child() {
+  if (used) forked = true;
+}
+
+void openmp_for(const Executor *self, uint64_t n, sy_task_fn fn, void *arg, uint32_t max_threads) {
+  if (__atomic_load_n(&forked, __ATOMIC_RELAXED)) return host_for(self, n, fn, arg, max_threads);
+  __atomic_store_n(&used, true, __ATOMIC_RELAXED);
   const int threads = static_cast<int>(n < max_threads ? n : max_threads);
   const auto count = static_cast<int64_t>(n);
 #pragma omp parallel num_threads(threads)
@@ -46,6 +57,8 @@ int32_t create(const sy_host *host, uint32_t, const sy_option *const *options, u
                              avx512::attention_kernels()};
   const bool is_wide = widest_isa(host) == Isa::avx512;
   const Executor executor{on_host_threads(host) ? host_for : openmp_for, host};
+  static const int watching = pthread_atfork(nullptr, nullptr, in_child);
+  if (watching != 0) return failure(error, SY_E_OUT_OF_MEMORY, "pthread_atfork failed");
   *out = make_instance({is_wide ? wide : narrow, sizeof(wide) / sizeof(wide[0]), executor,
                         extra_features(host), UINT32_MAX, SY_TRAIT_OWN_THREADS});
   return *out != nullptr ? SY_OK : failure(error, SY_E_OUT_OF_MEMORY, "no memory for the instance");

@@ -38,6 +38,7 @@ def test_defaults_are_the_contract():
         spherical=False,
         closest=False,
         batch_size=0,
+        progress=None,
     )
     assert defaults(sy.Engine.attention) == dict(
         causal=False,

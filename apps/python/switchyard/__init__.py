@@ -12,10 +12,13 @@ Arrays come from NumPy, torch or anything else with DLPack, and are read where t
 torch out; otherwise NumPy. See `Engine` for the calls and `Error` for what they raise.
 """
 
+import importlib
+from typing import Any
+
 from ._advice import Advice, AttentionAdvisor, AttentionConfig, ModelAttention, attention_models
 from ._batches import BatchProgress, available_memory, batch_rows, process_in_batches
 from ._core import version as __version__
-from ._engine import Engine
+from ._engine import Engine, default_engine
 from ._errors import Error, InputError
 from ._host import BackendConfig, CallTiming
 from ._kv_cache import KVBudget, KVCache
@@ -34,6 +37,21 @@ from ._results import (
 def create_auto() -> Engine:
     """An Engine without configuration: everything by default and from the environment."""
     return Engine()
+
+
+# What needs scikit-learn or torch is imported when it is first used.
+_LATER = {"KMeans": "sklearn", "MiniBatchKMeans": "sklearn", "sklearn": "", "torch": ""}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_LATER[name] or name}")
+    return getattr(module, name) if _LATER[name] else module
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
 
 
 __all__ = [
@@ -61,6 +79,7 @@ __all__ = [
     "available_memory",
     "batch_rows",
     "create_auto",
+    "default_engine",
     "dequantize_model",
     "last_run",
     "process_in_batches",

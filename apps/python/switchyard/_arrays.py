@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch in, torch out, without importing torch unless the caller has."""
+"""torch in, torch out, without importing torch unless the caller has. The extension does the same for
+its own calls, and calls attention_out."""
 
 from __future__ import annotations
 

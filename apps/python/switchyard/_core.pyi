@@ -1,12 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from ._results import RunInfo
+
+_Progress = Callable[[float], Any] | None
 
 version: str
 recipe_names: tuple[str, ...]
 
 def available_memory() -> int: ...
+def last_run() -> RunInfo | None: ...
+def remember(
+    backend: str,
+    kernel: str,
+    requested_backend: str,
+    verified: str,
+    fallback_reason: str,
+    time_ms: float,
+    reused: bool,
+    /,
+) -> None: ...
 def view_of(x: Any, /) -> tuple[int, tuple[int, ...], tuple[int, ...], str]: ...
+
+class Quantized:
+    format: str
+    dtype: str
+    granularity: str
+    group_size: int
+    blocks: Any
+    codes: Any
+    scales: Any
+    biases: Any
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @shape.setter
+    def shape(self, shape: Sequence[int], /) -> None: ...
+    @property
+    def info(self) -> RunInfo | None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __init__(
+        self,
+        format: str,
+        shape: Sequence[int],
+        *,
+        blocks: Any = None,
+        codes: Any = None,
+        scales: Any = None,
+        biases: Any = None,
+        dtype: str = "f32",
+        group_size: int = 0,
+        granularity: str = "tensor",
+    ) -> None: ...
+    def __getstate__(self) -> tuple[Any, ...]: ...
+    def __setstate__(self, state: tuple[Any, ...], /) -> None: ...
 
 class Engine:
     def __init__(
@@ -27,30 +75,16 @@ class Engine:
         self,
         x: Any,
         format: str,
-        group_size: int,
+        group_size: int | None,
         granularity: str,
-        scale: str,
+        scale: str | None,
         nonfinite: str,
         rounding: str,
         seed: int,
-        codes_out: Any,
-        scales_out: Any,
-        biases_out: Any,
-        /,
-    ) -> tuple[Any, Any, Any, bool, str, int, str, tuple[int, ...], str, tuple]: ...
-    def dequantize(
-        self,
-        codes: Any,
-        scales: Any,
-        biases: Any,
-        format: str,
-        group_size: int,
-        granularity: str,
-        shape: Sequence[int],
-        dtype: str,
         out: Any,
         /,
-    ) -> tuple[Any, tuple]: ...
+    ) -> Quantized: ...
+    def dequantize(self, q: Quantized, out: Any, /) -> Any: ...
     def kmeans(
         self,
         x: Any,
@@ -66,13 +100,23 @@ class Engine:
         spherical: bool,
         closest: bool,
         batch_size: int,
+        progress: _Progress,
         /,
-    ) -> tuple[Any, Any, float, int, Any, bool, int, Any, tuple]: ...
-    def kmeans_assign(self, x: Any, centroids: Any, /) -> tuple[Any, tuple]: ...
-    def kmeans_transform(self, x: Any, centroids: Any, /) -> tuple[Any, tuple]: ...
+    ) -> tuple[Any, Any, float, int, Any, bool, int, RunInfo, Any]: ...
+    def kmeans_assign(self, x: Any, centroids: Any, /) -> Any: ...
+    def kmeans_transform(self, x: Any, centroids: Any, /) -> Any: ...
     def kmeans_product(
-        self, x: Any, groups: int, k: int, init: str, max_iter: int, tol: float, seed: int, /
-    ) -> tuple[Any, Any, float, tuple]: ...
+        self,
+        x: Any,
+        groups: int,
+        k: int,
+        init: str,
+        max_iter: int,
+        tol: float,
+        seed: int,
+        progress: _Progress,
+        /,
+    ) -> tuple[Any, Any, float, RunInfo]: ...
     def kmeans_sweep(
         self,
         x: Any,
@@ -82,6 +126,7 @@ class Engine:
         tol: float,
         seed: int,
         sample: int,
+        progress: _Progress,
         /,
     ) -> tuple[list[tuple[int, float, float, int]], int, int]: ...
     def kmeans_file(
@@ -95,21 +140,22 @@ class Engine:
         seed: int,
         labels: str,
         memory: int,
+        progress: _Progress,
         /,
-    ) -> tuple[Any, float, int, Any, bool, int, tuple]: ...
+    ) -> tuple[Any, float, int, Any, bool, int, RunInfo]: ...
     def kmeans_assign_file(
-        self, path: str, centroids: Any, labels: str, memory: int, /
+        self, path: str, centroids: Any, labels: str, memory: int, progress: _Progress, /
     ) -> float: ...
     def attention(
         self,
         q: Any,
         k: Any,
         v: Any,
-        causal: int,
+        causal: bool | str,
         window: int | None,
-        softcap: float,
+        softcap: float | None,
         mask: Any,
-        scale: float,
+        scale: float | None,
         sinks: Any,
         return_lse: bool,
         out: Any,
@@ -118,7 +164,7 @@ class Engine:
         block_table: Any,
         keep: int,
         /,
-    ) -> tuple[Any, Any, str, tuple]: ...
+    ) -> Any: ...
     def attention_ragged(
         self,
         q: Any,
@@ -135,8 +181,9 @@ class Engine:
         return_lse: bool,
         out: Any,
         /,
-    ) -> tuple[Any, Any, str, tuple]: ...
+    ) -> Any: ...
     def explain(self, op: str, shape: str, /) -> str: ...
+    def decisions(self) -> list[str]: ...
     def metrics(self) -> dict[str, Any]: ...
     def recommend(self) -> list[dict[str, Any]]: ...
     def plugins(self) -> list[dict[str, Any]]: ...

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+import threading
+from collections.abc import Callable
 from typing import Any
 
-from . import _arrays, _core
-from ._checks import _finite, _integer, _positive, _real, _text
+from . import _core
+from ._checks import _integer, _real, _text
 from ._errors import InputError
 from ._host import BackendConfig, CallTiming, benchmark
 from ._kmeans import KMeansCalls
-from ._ragged import RaggedCalls, causal_number
-from ._results import KMeansResult, Quantized, remember
+from ._ragged import RaggedCalls
+from ._results import KMeansResult, Quantized
 
 
 class _Default(str):
@@ -50,6 +51,8 @@ class Engine(KMeansCalls, RaggedCalls):
         backend_config: thresholds by groups of backends; chooses the policy "thresholds" unless
             another is named.
 
+    An engine is pickled as its arguments; copies share it.
+
     Arguments given here outrank the environment (SWITCHYARD_BACKEND, ...), that outranks `config`,
     and that the preset.
 
@@ -73,6 +76,20 @@ class Engine(KMeansCalls, RaggedCalls):
         preferences: list[tuple[str, int]] | None = None,
         backend_config: BackendConfig | None = None,
     ) -> None:
+        self._arguments = {
+            "preset": preset,
+            "config": config,
+            "threads": threads,
+            "pin": pin,
+            "cache_dir": cache_dir,
+            "strict": strict,
+            "verbose": verbose,
+            "result_cache": result_cache,
+            "preferences": preferences,
+            "backend_config": backend_config,
+        }
+        if policy is not _ADAPTIVE:
+            self._arguments["policy"] = policy
         if pin is not None and not isinstance(pin, dict):
             raise InputError("pin must be a dict of operation -> backend", "invalid_argument")
         pins = {_text("pin", op): _text("pin", name) for op, name in (pin or {}).items()}
@@ -96,6 +113,17 @@ class Engine(KMeansCalls, RaggedCalls):
             ],
             None if backend_config is None else backend_config._fields(),
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._arguments is None:
+            raise TypeError("an engine that another one pinned to a backend cannot be pickled")
+        return _again, (self._arguments,)
+
+    def __copy__(self) -> Engine:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
+        return self
 
     def quantize(
         self,
@@ -138,45 +166,16 @@ class Engine(KMeansCalls, RaggedCalls):
             InputError: "shape" (K is no multiple of the block), "dtype", "nonfinite" or "overflow"
                 (`.index` names the first such value), "usage" (unknown format or option).
         """
-        codes, scales, biases = _outputs(out)
-        torch_out = _arrays.is_torch(x)
-        bf16 = _arrays.is_bf16(x)
-        format = _text("format", format)
-        if format.lower().startswith(("mlx_affine", "tern2")) and scales is None:
-            _arrays.check_bf16_output(bf16, torch_out)
-        codes_r, scales_r, biases_r, is_blocks, name, group, gran, shape, dtype, info = (
-            self._core.quantize(
-                x,
-                format,
-                0 if group_size is None else _integer("group_size", group_size, 1),
-                _text("granularity", granularity),
-                "default" if scale is None else _text("scale", scale),
-                _text("nonfinite", nonfinite),
-                _text("rounding", rounding),
-                _integer("seed", seed, 0, 2**64 - 1),
-                codes,
-                scales,
-                biases,
-            )
-        )
-        scale_dtype = dtype if biases_r is not None else ""
-        if codes is None:
-            codes_r = _arrays.wrap(codes_r, "", torch_out)
-        if scales is None:
-            scales_r = _arrays.wrap(scales_r, scale_dtype, torch_out)
-        if biases is None:
-            biases_r = _arrays.wrap(biases_r, scale_dtype, torch_out)
-        return Quantized(
-            name,
-            shape,
-            blocks=codes_r if is_blocks else None,
-            codes=None if is_blocks else codes_r,
-            scales=scales_r,
-            biases=biases_r,
-            dtype=dtype,
-            group_size=group,
-            granularity=gran,
-            info=remember(info),
+        return self._core.quantize(
+            x,
+            format,
+            group_size,
+            granularity,
+            scale,
+            nonfinite,
+            rounding,
+            seed,
+            out,
         )
 
     def dequantize(self, q: Quantized, *, out: Any = None) -> Any:
@@ -194,29 +193,7 @@ class Engine(KMeansCalls, RaggedCalls):
             InputError: "shape" or "dtype" where the arrays of q do not fit its format and shape,
                 "usage" for an unknown format.
         """
-        if not isinstance(q, Quantized):
-            raise InputError(
-                f"q must be a Quantized, not {type(q).__name__}; build one from stored arrays with "
-                "switchyard.Quantized(format, shape, ...)",
-                "invalid_argument",
-            )
-        codes = q.blocks if q.blocks is not None else q.codes
-        torch_out = _arrays.is_torch(codes, "q")
-        if out is None:
-            _arrays.check_bf16_output(q.dtype == "bf16", torch_out)
-        y, info = self._core.dequantize(
-            codes,
-            q.scales,
-            q.biases,
-            _text("q.format", q.format),
-            _integer("q.group_size", q.group_size, 0),
-            _text("q.granularity", q.granularity),
-            [_integer("q.shape", n, 0, 2**63 - 1) for n in q.shape],
-            _text("q.dtype", q.dtype),
-            out,
-        )
-        remember(info)
-        return y if out is not None else _arrays.wrap(y, q.dtype, torch_out)
+        return self._core.dequantize(q, out)
 
     def kmeans(
         self,
@@ -233,6 +210,7 @@ class Engine(KMeansCalls, RaggedCalls):
         spherical: bool = False,
         closest: bool = False,
         batch_size: int = 0,
+        progress: Callable[[float], Any] | None = None,
     ) -> KMeansResult:
         """Lloyd's k-means; equal results, bit for bit, from every backend and thread count.
 
@@ -254,6 +232,8 @@ class Engine(KMeansCalls, RaggedCalls):
             closest: also find the row nearest to each centroid.
             batch_size: above 0, mini-batches of so many rows, drawn at random; `max_iter` counts
                 them.
+            progress: called with the share done, 0..1, some 50 times a second while the fit
+                works; returning False stops it with Error "cancelled".
 
         Returns:
             KMeansResult, with `.labels` int32 [n], `.centroids` float32 [k, d], `.inertia`,
@@ -265,42 +245,23 @@ class Engine(KMeansCalls, RaggedCalls):
         start = None
         if not isinstance(init, str):
             init, start = "given", init
-        torch_out = _arrays.is_torch(x)
-        (
-            labels,
-            centroids,
-            inertia,
-            n_iter,
-            counts,
-            converged,
-            empty,
-            nearest,
-            info,
-        ) = self._core.kmeans(
-            x,
-            _integer("k", k, -(2**63), 2**63 - 1),
-            init,
-            start,
-            _integer("n_init", n_init),
-            _integer("max_iter", max_iter),
-            _real("tol", tol),
-            _integer("seed", seed, 0, 2**64 - 1),
-            sample_weight,
-            bool(int8),
-            bool(spherical),
-            bool(closest),
-            _integer("batch_size", batch_size, 0, 2**31 - 1),
-        )
         return KMeansResult(
-            labels=_arrays.wrap(labels, "", torch_out),
-            centroids=_arrays.wrap(centroids, "", torch_out),
-            inertia=inertia,
-            n_iter=n_iter,
-            counts=_arrays.wrap(counts, "", torch_out),
-            converged=converged,
-            empty_clusters=empty,
-            info=remember(info),
-            closest_rows=_arrays.wrap(nearest, "", torch_out) if closest else None,
+            *self._core.kmeans(
+                x,
+                _integer("k", k, -(2**63), 2**63 - 1),
+                init,
+                start,
+                _integer("n_init", n_init),
+                _integer("max_iter", max_iter),
+                _real("tol", tol),
+                _integer("seed", seed, 0, 2**64 - 1),
+                sample_weight,
+                bool(int8),
+                bool(spherical),
+                bool(closest),
+                _integer("batch_size", batch_size, 0, 2**31 - 1),
+                progress,
+            )
         )
 
     def attention(
@@ -352,36 +313,10 @@ class Engine(KMeansCalls, RaggedCalls):
         Raises:
             InputError: "shape", "dtype", or an argument out of its range.
         """
-        torch_out = _arrays.is_torch(q, "q")
-        for name, x in (("k", k), ("v", v)):
-            _arrays.is_torch(x, name)  # refuses those that require grad
-        result = out
-        if out is None:
-            if torch_out:
-                result = _arrays.attention_out(q, v)
-            else:
-                _arrays.check_bf16_output(_arrays.is_bf16(q), torch_out)
-        o, lse, dtype, info = self._core.attention(
-            q,
-            k,
-            v,
-            causal_number(causal),
-            None if window is None else _integer("window", window, 1, 2**62),
-            0.0 if softcap is None else _positive("softcap", softcap),
-            mask,
-            math.nan if scale is None else _finite("scale", scale),
-            sinks,
-            bool(return_lse),
-            result,
-            alibi,
-            kv_lengths,
-            block_table,
-            _integer("keep", keep, 0, 2**62),
+        return self._core.attention(
+            q, k, v, causal, window, softcap, mask, scale, sinks, bool(return_lse), out,
+            alibi, kv_lengths, block_table, keep,
         )
-        remember(info)
-        if result is None:
-            o = _arrays.wrap(o, dtype, torch_out)
-        return (o, _arrays.wrap(lse, "", torch_out)) if return_lse else o
 
     def explain(self, op: str, **shape: Any) -> dict[str, Any]:
         """Every candidate for a described call and why one is chosen; measures nothing.
@@ -441,7 +376,7 @@ class Engine(KMeansCalls, RaggedCalls):
         engines = {}
         for name in self._core.backends():
             engine = object.__new__(Engine)
-            engine._core = self._core.pinned(name)
+            engine._core, engine._arguments = self._core.pinned(name), None
             engines[name] = engine
         run = lambda name: getattr(engines[name], op)(*args, **kwargs)  # noqa: E731
         return benchmark(list(engines), run, _integer("rounds", rounds, 1))
@@ -467,13 +402,19 @@ def _item(value: Any) -> str:
     return str(value)
 
 
-def _outputs(out: Any) -> tuple[Any, Any, Any]:
-    if out is None:
-        return None, None, None
-    if isinstance(out, Quantized):
-        return (out.codes if out.blocks is None else out.blocks), out.scales, out.biases
-    if isinstance(out, (tuple, list)):
-        if not 1 <= len(out) <= 3:
-            raise InputError("out must hold one to three arrays", "invalid_argument")
-        return (*out, None, None)[:3]
-    return out, None, None
+def _again(arguments: dict[str, Any]) -> Engine:
+    return Engine(**arguments)
+
+
+_shared_lock = threading.Lock()
+_shared: list[Engine] = []
+
+
+def default_engine() -> Engine:
+    """The engine that everything shares which is not given one: made on first use, by default and
+    from the environment."""
+    if not _shared:
+        with _shared_lock:
+            if not _shared:
+                _shared.append(Engine())
+    return _shared[0]

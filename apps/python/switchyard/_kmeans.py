@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is built on k-means: the part of Engine that is not one of its operations."""
+"""What is built on k-means: the part of Engine that is not one of its operations.
+
+`progress` is everywhere that of Engine.kmeans."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
-from . import _arrays
 from ._checks import _integer, _real
-from ._results import KMeansResult, ProductResult, SweepEntry, SweepResult, remember
+from ._results import KMeansResult, ProductResult, SweepEntry, SweepResult
 
 
 class KMeansCalls:
@@ -18,15 +20,11 @@ class KMeansCalls:
 
     def kmeans_assign(self, x: Any, centroids: Any) -> Any:
         """int32 [n]: the nearest centroid of each row, the lowest number among equals."""
-        labels, info = self._core.kmeans_assign(x, centroids)
-        remember(info)
-        return _arrays.wrap(labels, "", _arrays.is_torch(x))
+        return self._core.kmeans_assign(x, centroids)
 
     def kmeans_transform(self, x: Any, centroids: Any) -> Any:
         """float32 [n, k]: Euclidean distances of rows to centroids."""
-        apart, info = self._core.kmeans_transform(x, centroids)
-        remember(info)
-        return _arrays.wrap(apart, "", _arrays.is_torch(x))
+        return self._core.kmeans_transform(x, centroids)
 
     def kmeans_product(
         self,
@@ -38,23 +36,20 @@ class KMeansCalls:
         max_iter: int = 25,
         tol: float = 1e-4,
         seed: int = 0,
+        progress: Callable[[float], Any] | None = None,
     ) -> ProductResult:
         """Product quantisation: k-means in each of `groups` groups of adjacent columns."""
-        torch_out = _arrays.is_torch(x)
-        books, codes, inertia, info = self._core.kmeans_product(
-            x,
-            _integer("groups", groups, 1, 2**31 - 1),
-            _integer("k", k, -(2**63), 2**63 - 1),
-            init,
-            _integer("max_iter", max_iter),
-            _real("tol", tol),
-            _integer("seed", seed, 0, 2**63 - 1),
-        )
         return ProductResult(
-            codebooks=_arrays.wrap(books, "", torch_out),
-            codes=_arrays.wrap(codes, "", torch_out),
-            inertia=inertia,
-            info=remember(info),
+            *self._core.kmeans_product(
+                x,
+                _integer("groups", groups, 1, 2**31 - 1),
+                _integer("k", k, -(2**63), 2**63 - 1),
+                init,
+                _integer("max_iter", max_iter),
+                _real("tol", tol),
+                _integer("seed", seed, 0, 2**63 - 1),
+                progress,
+            )
         )
 
     def kmeans_sweep(
@@ -67,6 +62,7 @@ class KMeansCalls:
         tol: float = 1e-4,
         seed: int = 0,
         sample: int = 1000,
+        progress: Callable[[float], Any] | None = None,
     ) -> SweepResult:
         """Fits each k of an ascending list and scores it on `sample` rows, to help choose k."""
         entries, elbow, silhouette = self._core.kmeans_sweep(
@@ -77,6 +73,7 @@ class KMeansCalls:
             _real("tol", tol),
             _integer("seed", seed, 0, 2**64 - 1),
             _integer("sample", sample, 0, 2**31 - 1),
+            progress,
         )
         return SweepResult([SweepEntry(*e) for e in entries], elbow, silhouette)
 
@@ -91,6 +88,7 @@ class KMeansCalls:
         seed: int = 0,
         labels: Any = "",
         memory: int = 256 << 20,
+        progress: Callable[[float], Any] | None = None,
     ) -> KMeansResult:
         """Clusters the rows of a .npy file that need not fit in memory.
 
@@ -115,6 +113,7 @@ class KMeansCalls:
             _integer("seed", seed, 0, 2**64 - 1),
             os.fspath(labels),
             _integer("memory", memory, 1, 2**63 - 1),
+            progress,
         )
         return KMeansResult(
             labels=None,
@@ -124,13 +123,23 @@ class KMeansCalls:
             counts=counts,
             converged=converged,
             empty_clusters=empty,
-            info=remember(info),
+            info=info,
         )
 
     def kmeans_assign_file(
-        self, path: Any, centroids: Any, labels: Any, *, memory: int = 256 << 20
+        self,
+        path: Any,
+        centroids: Any,
+        labels: Any,
+        *,
+        memory: int = 256 << 20,
+        progress: Callable[[float], Any] | None = None,
     ) -> float:
         """Writes the labels of a .npy file's rows to another, piece by piece; the inertia."""
         return self._core.kmeans_assign_file(
-            os.fspath(path), centroids, os.fspath(labels), _integer("memory", memory, 1, 2**63 - 1)
+            os.fspath(path),
+            centroids,
+            os.fspath(labels),
+            _integer("memory", memory, 1, 2**63 - 1),
+            progress,
         )

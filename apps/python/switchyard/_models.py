@@ -5,27 +5,23 @@ from __future__ import annotations
 
 import json
 import os
-import threading
+import struct
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import _core
-from ._engine import Engine, _integer, _real, _text
-from ._errors import InputError
+from ._checks import _integer, _real, _text
+from ._engine import Engine, default_engine
+from ._errors import Error, InputError
 
 #: Names of the built-in recipes.
 RECIPES: tuple[str, ...] = _core.recipe_names
 
-_lock = threading.Lock()
-_shared: list[Engine] = []
-
 
 def _engine(engine: Engine | None) -> Any:
     if engine is None:
-        with _lock:
-            if not _shared:
-                _shared.append(Engine())
-            engine = _shared[0]
+        engine = default_engine()
     if not isinstance(engine, Engine):
         raise InputError(f"engine must be a switchyard.Engine, not {engine!r}", "invalid_argument")
     return engine._core
@@ -177,3 +173,40 @@ def dequantize_model(
             progress,
         )
     )
+
+
+_STORED = {"f32": ("F32", 4), "f16": ("F16", 2), "bf16": ("BF16", 2)}
+
+
+def decide(
+    tensors: Mapping[str, tuple[tuple[int, ...], str]],
+    recipe: str | os.PathLike[str] | None = None,
+    *,
+    rules: Mapping[str, Any] | str | None = None,
+    format: str | Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
+) -> dict[str, tuple[dict[str, Any] | None, str]]:
+    """What a recipe makes of tensors {name: (shape, dtype)}: {name: (choice or None, rule)}.
+
+    They need not exist: what is asked about is a file with a header and a hole for the data.
+    """
+    header, end = {}, 0
+    for name, (shape, dtype) in tensors.items():
+        stored, size = _STORED[dtype]
+        begin = end
+        for n in shape:
+            size *= n
+        end += size
+        header[name] = {"dtype": stored, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+        path = os.path.join(folder, "model.safetensors")
+        with open(path, "wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            file.truncate(8 + len(text) + end)
+        try:
+            report = quantize_model(path, None, recipe, rules=rules, format=format, engine=engine)
+        except Error as error:
+            error.args = (str(error).replace(f"{path}: ", ""),)
+            raise
+    return {t["name"]: (t["choice"], t["rule"]) for t in report["tensors"]}

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-_latest = threading.local()
+from . import _core
+from ._core import Quantized as Quantized
 
 
 class RunInfo(NamedTuple):
@@ -32,80 +32,13 @@ class RunInfo(NamedTuple):
 
 def remember(fields: tuple) -> RunInfo:
     """Makes this the calling thread's latest run."""
-    _latest.info = info = RunInfo(*fields)
-    return info
+    _core.remember(*fields)
+    return RunInfo(*fields)
 
 
 def last_run() -> RunInfo | None:
     """Who answered the calling thread's latest successful call (None: no call yet)."""
-    return getattr(_latest, "info", None)
-
-
-class Quantized:
-    """A quantised array: what `Engine.quantize` returns and `Engine.dequantize` takes.
-
-    Build one from stored arrays to dequantise them; `format` decides which arrays are needed.
-
-    Attributes:
-        format: "q4_0", "mlx_affine4", "ternary", ...
-        shape: of the original array, a tuple.
-        dtype: of the original array: "f32", "f16" or "bf16".
-        group_size: values that share a scale; 0 where the format fixes it or has none.
-        granularity: "tensor", "row", "group" or "channel" ("ternary", "tern2" and "int8").
-        blocks: uint8 [..., K / block * bytes] for block formats, else None.
-        codes: the codes of the other formats, else None. Ternary and int8: int8 of `shape`; MLX
-            formats and tern2: uint32 [..., K * bits / 32].
-        scales, biases: or None where the format has none.
-        info: who answered (RunInfo), or None for an object made by hand.
-    """
-
-    __slots__ = (
-        "biases",
-        "blocks",
-        "codes",
-        "dtype",
-        "format",
-        "granularity",
-        "group_size",
-        "info",
-        "scales",
-        "shape",
-    )
-
-    def __init__(
-        self,
-        format: str,
-        shape: tuple[int, ...],
-        *,
-        blocks: Any = None,
-        codes: Any = None,
-        scales: Any = None,
-        biases: Any = None,
-        dtype: str = "f32",
-        group_size: int = 0,
-        granularity: str = "tensor",
-        info: RunInfo | None = None,
-    ) -> None:
-        self.format = format
-        self.shape = tuple(shape)
-        self.blocks = blocks
-        self.codes = codes
-        self.scales = scales
-        self.biases = biases
-        self.dtype = dtype
-        self.group_size = group_size
-        self.granularity = granularity
-        self.info = info
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays together."""
-        arrays = (self.blocks, self.codes, self.scales, self.biases)
-        return sum(a.nbytes for a in arrays if a is not None)
-
-    def __repr__(self) -> str:
-        names = [n for n in ("blocks", "codes", "scales", "biases") if getattr(self, n) is not None]
-        return f"Quantized({self.format!r}, shape={self.shape}, arrays={names})"
+    return _core.last_run()
 
 
 @dataclass(frozen=True, eq=False)
