@@ -3,6 +3,7 @@
 #include <instance.hpp>
 
 #include <failure.hpp>
+#include <lists.hpp>
 
 namespace {
 
@@ -18,9 +19,7 @@ int32_t create(const sy_host *host, uint32_t, const sy_option *const *options, u
                sy_instance **out, sy_error *error) {
   if (const int32_t status = refuse_options(options, n_options, error); status != SY_OK)
     return status;
-  const KernelList lists[] = {avx512::quantize_kernels(), avx512::dequantize_kernels(),
-                              avx512::kmeans_kernels(), avx512::kmeans_seed_kernels(),
-                              avx512::attention_kernels()};
+  const KernelList lists[] = {SY_CPU_ALL_LISTS(avx512)};
   *out = make_instance(
       {lists, sizeof(lists) / sizeof(lists[0]), {serial_for, host}, extra_features(host), 1, 0});
   return *out != nullptr ? SY_OK : failure(error, SY_E_OUT_OF_MEMORY, "no memory for the instance");

@@ -9,6 +9,7 @@ inline namespace openblas {
 
 KernelList kmeans_kernels() noexcept;
 KernelList kmeans_seed_kernels() noexcept;
+KernelList matmul_kernels() noexcept;
 
 }  // namespace openblas
 }  // namespace switchyard::cpu

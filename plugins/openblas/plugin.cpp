@@ -30,7 +30,8 @@ int32_t create(const sy_host *host, uint32_t, const sy_option *const *options, u
                sy_instance **out, sy_error *error) {
   if (const int32_t status = refuse_options(options, n_options, error); status != SY_OK)
     return status;
-  const KernelList lists[] = {openblas::kmeans_kernels(), openblas::kmeans_seed_kernels()};
+  const KernelList lists[] = {openblas::kmeans_kernels(), openblas::kmeans_seed_kernels(),
+                              openblas::matmul_kernels()};
   *out = make_instance({lists,
                         sizeof(lists) / sizeof(lists[0]),
                         {host_for, host},

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <xmmintrin.h>
 #include <failure.hpp>
+#include <lists.hpp>
 
 namespace {
 
@@ -49,12 +50,8 @@ int32_t create(const sy_host *host, uint32_t, const sy_option *const *options, u
                sy_instance **out, sy_error *error) {
   if (const int32_t status = refuse_options(options, n_options, error); status != SY_OK)
     return status;
-  const KernelList narrow[] = {avx2::quantize_kernels(), avx2::dequantize_kernels(),
-                               avx2::kmeans_kernels(), avx2::kmeans_seed_kernels(),
-                               avx2::attention_kernels()};
-  const KernelList wide[] = {avx512::quantize_kernels(), avx512::dequantize_kernels(),
-                             avx512::kmeans_kernels(), avx512::kmeans_seed_kernels(),
-                             avx512::attention_kernels()};
+  const KernelList narrow[] = {SY_CPU_ALL_LISTS(avx2)};
+  const KernelList wide[] = {SY_CPU_ALL_LISTS(avx512)};
   const bool is_wide = widest_isa(host) == Isa::avx512;
   const Executor executor{on_host_threads(host) ? host_for : openmp_for, host};
   static const int watching = pthread_atfork(nullptr, nullptr, in_child);

@@ -11,5 +11,9 @@ cpu::KernelList dequantize_kernels() noexcept;
 cpu::KernelList kmeans_kernels() noexcept;
 cpu::KernelList kmeans_seed_kernels() noexcept;
 cpu::KernelList attention_kernels() noexcept;
+cpu::KernelList matmul_kernels() noexcept;
+cpu::KernelList norm_kernels() noexcept;
+cpu::KernelList activation_kernels() noexcept;
+cpu::KernelList rope_kernels() noexcept;
 
 }  // namespace switchyard::reference

@@ -18,9 +18,11 @@ int32_t create(const sy_host *host, uint32_t, const sy_option *const *options, u
                sy_instance **out, sy_error *error) {
   if (const int32_t status = refuse_options(options, n_options, error); status != SY_OK)
     return status;
-  const KernelList lists[] = {reference::quantize_kernels(), reference::dequantize_kernels(),
-                              reference::kmeans_kernels(), reference::kmeans_seed_kernels(),
-                              reference::attention_kernels()};
+  const KernelList lists[] = {reference::quantize_kernels(),  reference::dequantize_kernels(),
+                              reference::kmeans_kernels(),    reference::kmeans_seed_kernels(),
+                              reference::attention_kernels(), reference::matmul_kernels(),
+                              reference::norm_kernels(),      reference::activation_kernels(),
+                              reference::rope_kernels()};
   *out = make_instance({lists, sizeof(lists) / sizeof(lists[0]), {serial_for, host}, 0, 1, 0});
   return *out != nullptr ? SY_OK : failure(error, SY_E_OUT_OF_MEMORY, "no memory for the instance");
 }

@@ -6,6 +6,8 @@
 #include <charconv>
 #include <cmath>
 
+#include <switchyard/ops/matmul.h>
+#include <switchyard/ops/rope.h>
 #include "op/op_spec.hpp"
 
 namespace switchyard::cli {
@@ -126,6 +128,11 @@ std::vector<std::string> default_shapes(const std::string &op) {
             "n=4194304,rows=1024,format=q8_0"};
   if (op.starts_with("kmeans."))
     return {"n=1000,d=16,k=8", "n=100000,d=16,k=64", "n=10000,d=128,k=256"};
+  if (op == SY_OP_MATMUL)
+    return {"m=1,n=4096,k=4096,format=q4_0", "m=1,n=4096,k=4096,format=tq2_0", "m=1,n=4096,k=4096",
+            "m=512,n=512,k=512"};
+  if (op == SY_OP_ROPE) return {"h=32,l=1,d=128,offset=1000", "h=32,l=512,d=128"};
+  if (op != SY_OP_ATTENTION) return {"rows=1,d=4096", "rows=512,d=4096"};
   return {"b=1,hq=32,hkv=8,lq=1,lkv=1024,d=128,causal=bottom_right",
           "b=1,hq=8,hkv=8,lq=256,lkv=256,d=64",
           "b=1,hq=8,hkv=2,lq=512,lkv=512,d=64,causal=bottom_right"};

@@ -225,9 +225,10 @@ void add_bench(Program &program) {
   auto a = std::make_shared<Arguments>();
   CLI::App *app = add_command(program, nullptr, "bench", "Time every backend on generated problems",
                               [a, &program] { return run(*a, program.common); });
-  app->add_option(
-      "OP", a->op,
-      "quantize, dequantize, kmeans, kmeans.assign, kmeans.seed, attention; default all");
+  app->add_option("OP", a->op,
+                  "quantize, dequantize, kmeans, kmeans.assign, kmeans.seed, attention, matmul, "
+                  "rope, rms_norm, "
+                  "layer_norm, swiglu, gelu; default all");
   app->add_option(
       "SHAPE", a->shapes,
       "name=value,...; a value may be a sweep LOW..HIGH[:FACTOR|:+STEP]; default: a few "

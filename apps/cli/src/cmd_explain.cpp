@@ -37,7 +37,8 @@ void add_explain(Program &program) {
       add_command(program, nullptr, "explain", "Which backend would answer a call, and why",
                   [a, &program] { return run(*a, program.common); });
   app->add_option("OP", a->op,
-                  "quantize, dequantize, kmeans, kmeans.assign, kmeans.seed or attention")
+                  "quantize, dequantize, kmeans, kmeans.assign, kmeans.seed, attention, matmul, "
+                  "rope, rms_norm, layer_norm, swiglu or gelu")
       ->required();
   app->add_option("SHAPE", a->shape, "name=value,..., such as n=100000,d=128,k=1024,dtype=f32")
       ->required();

@@ -6,6 +6,7 @@
 #include <switchyard/batch.hpp>
 #include <switchyard/engine.hpp>
 #include <switchyard/kv_cache.hpp>
+#include <switchyard/layers.hpp>
 #include <switchyard/models.hpp>
 #include <switchyard/result.hpp>
 #include <switchyard/tensor.hpp>

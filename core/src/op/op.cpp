@@ -2,17 +2,17 @@
 /// The list of operations. Adding one means a line in op_spec.hpp and a line here.
 #include <fmt/format.h>
 
-#include <array>
-
 #include "base/suggest.hpp"
 #include "op/op_spec.hpp"
 
 namespace switchyard {
 
 std::span<const OpSpec *const> all_ops() noexcept {
-  static const std::array<const OpSpec *, 6> ops{&quantize_spec(),    &dequantize_spec(),
-                                                 &kmeans_step_spec(), &kmeans_assign_spec(),
-                                                 &kmeans_seed_spec(), &attention_spec()};
+  static const OpSpec *const ops[] = {
+      &quantize_spec(),    &dequantize_spec(), &kmeans_step_spec(), &kmeans_assign_spec(),
+      &kmeans_seed_spec(), &attention_spec(),  &matmul_spec(),      &rope_spec(),
+      &rms_norm_spec(),    &layer_norm_spec(), &swiglu_spec(),      &gelu_spec(),
+  };
   return ops;
 }
 

@@ -86,5 +86,11 @@ const OpSpec &kmeans_step_spec() noexcept;
 const OpSpec &kmeans_assign_spec() noexcept;
 const OpSpec &kmeans_seed_spec() noexcept;
 const OpSpec &attention_spec() noexcept;
+const OpSpec &matmul_spec() noexcept;
+const OpSpec &rope_spec() noexcept;
+const OpSpec &rms_norm_spec() noexcept;
+const OpSpec &layer_norm_spec() noexcept;
+const OpSpec &swiglu_spec() noexcept;
+const OpSpec &gelu_spec() noexcept;
 
 }  // namespace switchyard

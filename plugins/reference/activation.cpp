@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The meaning of "swiglu" and "gelu": f64, one value at a time.
+
+#include <switchyard/ops/activation.h>
+
+#include <failure.hpp>
+#include <iterator>
+#include <numbers>
+
+#include "kernels.hpp"
+#include "quantize_values.hpp"
+
+namespace switchyard::reference {
+namespace {
+
+using cpu::failure;
+using namespace quant;
+
+constexpr bool kSwiglu = false, kGelu = true;
+
+double gelu(double x, bool tanh) noexcept {
+  if (!tanh) return x * std::erfc(-x / std::numbers::sqrt2) / 2;
+  const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+  return x * (1 + std::tanh(inner)) / 2;
+}
+
+std::int32_t run(const cpu::KernelDef &self, const cpu::Context &, const sy_call &call,
+                 sy_error *error) {
+  const bool is_gelu = *static_cast<const bool *>(self.data);
+  const Rows x(*call.inputs[0]), other(*call.inputs[is_gelu ? 0 : SY_SWIGLU_IN_UP]),
+      y(*call.outputs[SY_ACTIVATION_OUT_Y]);
+  const std::uint32_t flags = static_cast<const sy_activation_params *>(call.params)->flags;
+  Progress progress(call, x.count * x.cols);
+  for (std::int64_t row = 0; row < x.count; ++row) {
+    for (std::int64_t i = 0; i < x.cols; ++i) {
+      const double v = load(x.at(row, i), x.t.dtype), up = load(other.at(row, i), x.t.dtype);
+      const double result =
+          is_gelu ? gelu(v, (flags & SY_GELU_TANH) != 0) : v / (1 + std::exp(-v)) * up;
+      store(y.at(row, i), y.t.dtype, static_cast<float>(result));
+    }
+    if (!progress.step(x.cols)) return failure(error, SY_E_CANCELLED, "cancelled");
+  }
+  return SY_OK;
+}
+
+std::int32_t supports(const cpu::KernelDef &, const cpu::Context &, const sy_call &call,
+                      sy_error *reason) {
+  if (call.inputs[0]->device_kind != SY_DEVICE_HOST)
+    return failure(reason, SY_E_UNSUPPORTED, "the tensors are not in host memory");
+  return SY_OK;
+}
+
+std::uint64_t estimate(const cpu::KernelDef &, const cpu::Context &, const sy_call &call) {
+  const Rows x(*call.inputs[0]);
+  return 200 + static_cast<std::uint64_t>(x.count * x.cols) * 40;
+}
+
+constexpr cpu::KernelDef kernel(const char *op, const char *name, const bool *gelu) {
+  return {.op = op,
+          .name = name,
+          .numerics_class = "activation.f64",
+          .traits = SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC,
+          .data = gelu,
+          .supports = supports,
+          .estimate = estimate,
+          .workspace_size = nullptr,
+          .run = run,
+          .prepare = nullptr,
+          .release = nullptr};
+}
+constexpr cpu::KernelDef kKernels[] = {
+    kernel(SY_OP_SWIGLU, "swiglu.any_any.plain", &kSwiglu),
+    kernel(SY_OP_GELU, "gelu.any_any.plain", &kGelu),
+};
+
+}  // namespace
+
+cpu::KernelList activation_kernels() noexcept { return {kKernels, std::size(kKernels)}; }
+
+}  // namespace switchyard::reference
