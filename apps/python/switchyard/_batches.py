@@ -275,18 +275,11 @@ class _Quantize:
                 return array
             return array.reshape(*lead, *array.shape[1:])
 
-        return Quantized(
-            q.format,
-            source.extra,
-            blocks=shaped("blocks"),
-            codes=shaped("codes"),
-            scales=shaped("scales"),
-            biases=shaped("biases"),
-            dtype=q.dtype,
-            group_size=q.group_size,
-            granularity=q.granularity,
-            info=q.info,
-        )
+        # The last piece's own object: what it says of the format and of who answered stays true.
+        q.shape = source.extra
+        for name in ("blocks", "codes", "scales", "biases"):
+            setattr(q, name, shaped(name))
+        return q
 
 
 class _Dequantize:
