@@ -22,7 +22,7 @@ TEST_F(Cli, UnknownOptionSuggests) {
   expect_error({"quantize", "a.npy", "b.npz", "--format", "q4_0", "--groupsize", "32"}, 2, "usage",
                "did you mean '--group-size'");
   expect_error({"doctor", "extra"}, 2, "usage", "extra");
-  expect_error({"run", "a.yaml", "--report", "x.html"}, 2, "usage", "--report");
+  expect_error({"run", "a.yaml", "--reprot", "x.html"}, 2, "usage", "did you mean '--report'");
 }
 
 TEST_F(Cli, MissingArguments) {

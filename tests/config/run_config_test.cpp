@@ -247,9 +247,9 @@ TEST(RunConfigErrors, Jobs) {
                "k: expected an integer, found '9223372036854775808'");
   expect_error(kHead + "kmeans\n    input: a.npy\n    k: 3\n    init: kmeans++\n", 6, 11,
                "init: unknown rule 'kmeans++'; did you mean 'k-means++'?");
-  expect_error(
-      kHead + "kmeans\n    input: a.npy\n    k: 3\n    output: l.npy\n", 6, 13,
-      "output: expected a mapping of file names: labels, centroids, counts, found 'l.npy'");
+  expect_error(kHead + "kmeans\n    input: a.npy\n    k: 3\n    output: l.npy\n", 6, 13,
+               "output: expected a mapping of file names: labels, centroids, counts, picture, "
+               "found 'l.npy'");
   expect_error(kHead + "kmeans\n    input: a.npy\n    k: 3\n    format: q4_0\n", 6, 5,
                "unknown key 'format' in jobs: kmeans");
   expect_error(kHead + "kmeans\n    input: a.npy\n    k: 3\n    tol: -1\n", 6, 10,
