@@ -28,7 +28,7 @@ import smallest_call
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = Path(os.environ.get("SWITCHYARD_BUILD", ROOT / "build"))
-GROUPS = ("quantize", "kmeans", "attention", "dropin", "torch_models", "convert", "dispatch")
+GROUPS = ("quantize", "kmeans", "attention", "matmul", "dropin", "torch_models", "convert", "dispatch")
 
 
 def arguments() -> argparse.Namespace:

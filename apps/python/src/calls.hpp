@@ -63,5 +63,6 @@ using EngineClass = nb::class_<Engine>;
 void bind_quantize(nb::module_ &m, EngineClass &engine);
 void bind_kmeans(EngineClass &engine);
 void bind_attention(EngineClass &engine);
+void bind_layers(EngineClass &engine);
 
 }  // namespace switchyard::python

@@ -231,6 +231,7 @@ NB_MODULE(_core, m) {
   bind_quantize(m, engine);
   bind_kmeans(engine);
   bind_attention(engine);
+  bind_layers(engine);
   bind_models(m);
   bind_advice(m);
   bind_kv_cache(m, engine);

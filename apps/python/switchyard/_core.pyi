@@ -182,6 +182,40 @@ class Engine:
         out: Any,
         /,
     ) -> Any: ...
+    def matmul(
+        self, x: Any, w: Any, transpose: bool, add: Any, dtype: str, out: Any, /
+    ) -> Any: ...
+    def matmul_quantised(
+        self,
+        x: Any,
+        codes: Any,
+        scales: Any,
+        biases: Any,
+        format: str,
+        group_size: int,
+        shape: Sequence[int],
+        add: Any,
+        dtype: str,
+        out: Any,
+        /,
+    ) -> Any: ...
+    def rms_norm(self, x: Any, weight: Any, eps: float, out: Any, /) -> Any: ...
+    def layer_norm(self, x: Any, weight: Any, bias: Any, eps: float, out: Any, /) -> Any: ...
+    def swiglu(self, gate: Any, up: Any, out: Any, /) -> Any: ...
+    def gelu(self, x: Any, tanh: bool, out: Any, /) -> Any: ...
+    def rope(
+        self,
+        x: Any,
+        offset: int,
+        positions: Any,
+        interleaved: bool,
+        rotary: int,
+        base: float,
+        scale: float,
+        frequencies: Any,
+        out: Any,
+        /,
+    ) -> Any: ...
     def explain(self, op: str, shape: str, /) -> str: ...
     def decisions(self) -> list[str]: ...
     def metrics(self) -> dict[str, Any]: ...

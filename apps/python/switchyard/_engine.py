@@ -14,6 +14,7 @@ from ._checks import _integer, _real, _text
 from ._errors import InputError
 from ._host import BackendConfig, CallTiming, benchmark
 from ._kmeans import KMeansCalls
+from ._layers import LayerCalls
 from ._ragged import RaggedCalls
 from ._results import KMeansResult, Quantized
 
@@ -27,7 +28,7 @@ class _Default(str):
 _ADAPTIVE = _Default("adaptive")
 
 
-class Engine(KMeansCalls, RaggedCalls):
+class Engine(KMeansCalls, LayerCalls, RaggedCalls):
     """Routes calls to verified, measured backends. Thread-safe; the GIL is released while it works.
 
     Arrays are read where they are, whatever their strides: NumPy arrays, torch tensors, and
@@ -322,8 +323,8 @@ class Engine(KMeansCalls, RaggedCalls):
         """Every candidate for a described call and why one is chosen; measures nothing.
 
         Args:
-            op: "quantize", "dequantize", "kmeans.step", "kmeans.assign", "kmeans.seed" or
-                "attention".
+            op: "quantize", "dequantize", "kmeans.step", "kmeans.assign", "kmeans.seed",
+                "attention", "matmul", "rope", "rms_norm", "layer_norm", "swiglu" or "gelu".
             **shape: the description, as in explain("kmeans.step", n=100000, d=128, k=1024).
 
         Returns:
