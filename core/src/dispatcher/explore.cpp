@@ -16,6 +16,7 @@ namespace {
 constexpr std::uint32_t kPatienceMs =
     60'000;  // for verdicts without which a call cannot be answered
 constexpr double kGeneratedSeconds = 0.002;
+constexpr std::uint64_t kPatientCalls = 16;  // of a class, while gates run
 
 }  // namespace
 
@@ -81,8 +82,11 @@ std::int32_t Dispatcher::explore(const KnownCall &known, sy_call &call, KernelSt
     if (status == SY_OK) {
       selector_.spent(ns);
       d.total_ns.fetch_add(ns, std::memory_order_relaxed);
-      // Gates in the background take cores from kernels that want several: such timings mislead.
-      if (!bench && !(alone && verdicts_.idle())) return SY_OK;
+      // Gates in the background take cores from kernels that want several: such timings mislead,
+      // but a disturbed choice is better than none for long.
+      if (!bench && !(alone && verdicts_.idle()) &&
+          d.calls.load(std::memory_order_relaxed) < kPatientCalls)
+        return SY_OK;
       if (static_cast<double>(ns) < kTooShortNs && options_.policy == Policy::adaptive &&
           measure_generated(d))
         return SY_OK;

@@ -50,12 +50,14 @@ int32_t has_vnni(const KernelDef &self, const Context &ctx, const sy_call &call,
   return in_host_memory(self, ctx, call, reason);
 }
 
-/// Four multiply-adds in a lane; turning sums into scores, and rows into integers, on top.
+/// Four multiply-adds in a lane; turning sums into scores, and rows into integers, on top. With few
+/// columns centroids are close together for what eight bits tell: many are compared.
 uint64_t int8_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
   const KMeansCall k = kmeans_call(call, kAssign);
   const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
                c = static_cast<double>(k.k);
-  const double rows = n * (c * (d * 0.0047 + 0.07) + d * 0.5 + 20);
+  const double compared = d < 16 ? 0.16 * (16 - d) : 0;
+  const double rows = n * (c * (d * 0.0047 + 0.07 + compared) + d * 0.5 + 20);
   const uint32_t threads = thread_count(ctx, call);
   return static_cast<uint64_t>(rows / threads + c * d * 1.5) + 1000u * threads;
 }
