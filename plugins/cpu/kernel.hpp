@@ -57,18 +57,3 @@ struct KernelList {
 };
 
 }  // namespace switchyard::cpu
-
-/// In kernel sources: `namespace switchyard::cpu { inline namespace SY_ISA { ... } }`.
-/// Each kernel source defines one list function, declared here for every build.
-#define SY_CPU_DECLARE_LISTS(ISA)            \
-  namespace switchyard::cpu {                \
-  inline namespace ISA {                     \
-  KernelList quantize_kernels() noexcept;    \
-  KernelList dequantize_kernels() noexcept;  \
-  KernelList kmeans_kernels() noexcept;      \
-  KernelList kmeans_seed_kernels() noexcept; \
-  KernelList attention_kernels() noexcept;   \
-  }                                          \
-  }
-SY_CPU_DECLARE_LISTS(avx2)
-SY_CPU_DECLARE_LISTS(avx512)

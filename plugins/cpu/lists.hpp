@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 /// The lists of kernels that every plugin built from this folder ships. Each kernel source defines
-/// one list function; a new one is a line here.
+/// one list function, in `namespace switchyard::cpu { inline namespace SY_ISA { ... } }`; a new one
+/// is a line here.
 
 #include "kernel.hpp"
 

@@ -7,8 +7,7 @@
 #include <iterator>
 #include <numbers>
 
-#include "kernels.hpp"
-#include "quantize_values.hpp"
+#include "row_wise.hpp"
 
 namespace switchyard::reference {
 namespace {
@@ -43,34 +42,9 @@ std::int32_t run(const cpu::KernelDef &self, const cpu::Context &, const sy_call
   return SY_OK;
 }
 
-std::int32_t supports(const cpu::KernelDef &, const cpu::Context &, const sy_call &call,
-                      sy_error *reason) {
-  if (call.inputs[0]->device_kind != SY_DEVICE_HOST)
-    return failure(reason, SY_E_UNSUPPORTED, "the tensors are not in host memory");
-  return SY_OK;
-}
-
-std::uint64_t estimate(const cpu::KernelDef &, const cpu::Context &, const sy_call &call) {
-  const Rows x(*call.inputs[0]);
-  return 200 + static_cast<std::uint64_t>(x.count * x.cols) * 40;
-}
-
-constexpr cpu::KernelDef kernel(const char *op, const char *name, const bool *gelu) {
-  return {.op = op,
-          .name = name,
-          .numerics_class = "activation.f64",
-          .traits = SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC,
-          .data = gelu,
-          .supports = supports,
-          .estimate = estimate,
-          .workspace_size = nullptr,
-          .run = run,
-          .prepare = nullptr,
-          .release = nullptr};
-}
 constexpr cpu::KernelDef kKernels[] = {
-    kernel(SY_OP_SWIGLU, "swiglu.any_any.plain", &kSwiglu),
-    kernel(SY_OP_GELU, "gelu.any_any.plain", &kGelu),
+    row_wise_kernel<40>(SY_OP_SWIGLU, "swiglu.any_any.plain", "activation.f64", &kSwiglu, run),
+    row_wise_kernel<40>(SY_OP_GELU, "gelu.any_any.plain", "activation.f64", &kGelu, run),
 };
 
 }  // namespace

@@ -6,8 +6,7 @@
 #include <failure.hpp>
 #include <iterator>
 
-#include "kernels.hpp"
-#include "quantize_values.hpp"
+#include "row_wise.hpp"
 
 namespace switchyard::reference {
 namespace {
@@ -211,16 +210,14 @@ class Matmul {
 
 constexpr bool kPlain = false, kQuantised = true;
 
-std::int32_t supports(const cpu::KernelDef &self, const cpu::Context &, const sy_call &call,
+std::int32_t supports(const cpu::KernelDef &self, const cpu::Context &ctx, const sy_call &call,
                       sy_error *reason) {
   const bool quantised = static_cast<const sy_matmul_params *>(call.params)->format != 0;
   if (quantised != *static_cast<const bool *>(self.data))
     return failure(
         reason, SY_E_UNSUPPORTED,
         quantised ? "this kernel is for plain weights" : "this kernel is for quantised weights");
-  if (call.inputs[SY_MATMUL_IN_X]->device_kind != SY_DEVICE_HOST)
-    return failure(reason, SY_E_UNSUPPORTED, "the tensors are not in host memory");
-  return SY_OK;
+  return in_host_memory(self, ctx, call, reason);
 }
 
 std::uint64_t estimate(const cpu::KernelDef &, const cpu::Context &, const sy_call &call) {

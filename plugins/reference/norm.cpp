@@ -6,8 +6,7 @@
 #include <failure.hpp>
 #include <iterator>
 
-#include "kernels.hpp"
-#include "quantize_values.hpp"
+#include "row_wise.hpp"
 
 namespace switchyard::reference {
 namespace {
@@ -49,34 +48,9 @@ std::int32_t run(const cpu::KernelDef &self, const cpu::Context &, const sy_call
   return SY_OK;
 }
 
-std::int32_t supports(const cpu::KernelDef &, const cpu::Context &, const sy_call &call,
-                      sy_error *reason) {
-  if (call.inputs[SY_NORM_IN_X]->device_kind != SY_DEVICE_HOST)
-    return failure(reason, SY_E_UNSUPPORTED, "the tensors are not in host memory");
-  return SY_OK;
-}
-
-std::uint64_t estimate(const cpu::KernelDef &, const cpu::Context &, const sy_call &call) {
-  const Rows x(*call.inputs[SY_NORM_IN_X]);
-  return 200 + static_cast<std::uint64_t>(x.count * x.cols) * 20;
-}
-
-constexpr cpu::KernelDef kernel(const char *op, const char *name, const bool *layer) {
-  return {.op = op,
-          .name = name,
-          .numerics_class = "norm.f64",
-          .traits = SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC,
-          .data = layer,
-          .supports = supports,
-          .estimate = estimate,
-          .workspace_size = nullptr,
-          .run = run,
-          .prepare = nullptr,
-          .release = nullptr};
-}
 constexpr cpu::KernelDef kKernels[] = {
-    kernel(SY_OP_RMS_NORM, "rms_norm.any_any.plain", &kRms),
-    kernel(SY_OP_LAYER_NORM, "layer_norm.any_any.plain", &kLayer),
+    row_wise_kernel<20>(SY_OP_RMS_NORM, "rms_norm.any_any.plain", "norm.f64", &kRms, run),
+    row_wise_kernel<20>(SY_OP_LAYER_NORM, "layer_norm.any_any.plain", "norm.f64", &kLayer, run),
 };
 
 }  // namespace

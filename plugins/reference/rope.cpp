@@ -6,8 +6,7 @@
 #include <failure.hpp>
 #include <iterator>
 
-#include "kernels.hpp"
-#include "quantize_values.hpp"
+#include "row_wise.hpp"
 
 namespace switchyard::reference {
 namespace {
@@ -55,31 +54,8 @@ std::int32_t run(const cpu::KernelDef &, const cpu::Context &, const sy_call &ca
   return SY_OK;
 }
 
-std::int32_t supports(const cpu::KernelDef &, const cpu::Context &, const sy_call &call,
-                      sy_error *reason) {
-  if (call.inputs[SY_ROPE_IN_X]->device_kind != SY_DEVICE_HOST)
-    return failure(reason, SY_E_UNSUPPORTED, "the tensors are not in host memory");
-  return SY_OK;
-}
-
-std::uint64_t estimate(const cpu::KernelDef &, const cpu::Context &, const sy_call &call) {
-  const Rows x(*call.inputs[SY_ROPE_IN_X]);
-  return 200 + static_cast<std::uint64_t>(x.count * x.cols) * 60;
-}
-
-constexpr cpu::KernelDef kKernels[] = {{
-    .op = SY_OP_ROPE,
-    .name = "rope.any_any.plain",
-    .numerics_class = "rope.f64",
-    .traits = SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC,
-    .data = nullptr,
-    .supports = supports,
-    .estimate = estimate,
-    .workspace_size = nullptr,
-    .run = run,
-    .prepare = nullptr,
-    .release = nullptr,
-}};
+constexpr cpu::KernelDef kKernels[] = {
+    row_wise_kernel<60>(SY_OP_ROPE, "rope.any_any.plain", "rope.f64", nullptr, run)};
 
 }  // namespace
 

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <thread>
 
+#include "../../plugins/cpu/lists.hpp"
 #include "../../plugins/reference/kernels.hpp"
 
 namespace switchyard::test {

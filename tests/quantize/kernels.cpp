@@ -7,6 +7,7 @@
 #include <atomic>
 #include <thread>
 
+#include "../../plugins/cpu/lists.hpp"
 #include "../../plugins/reference/kernels.hpp"
 #include "op/op_spec.hpp"
 #include "ops/quantize_formats.hpp"
