@@ -9,6 +9,7 @@
 #include <xmmintrin.h>
 #include <failure.hpp>
 #include <lists.hpp>
+#include "spread.hpp"
 
 namespace {
 
@@ -27,6 +28,14 @@ void openmp_for(const Executor *self, uint64_t n, sy_task_fn fn, void *arg, uint
   __atomic_store_n(&used, true, __ATOMIC_RELAXED);
   const int threads = static_cast<int>(n < max_threads ? n : max_threads);
   const auto count = static_cast<int64_t>(n);
+  // A calling thread keeps its team, and a larger one gets new threads.
+  static thread_local int team = 1;
+  if (threads > team) {
+    switchyard::openmp::Spread spread;
+#pragma omp parallel num_threads(threads)
+    spread.join();
+  }
+  team = threads;
 #pragma omp parallel num_threads(threads)
   {
     const unsigned saved = _mm_getcsr();

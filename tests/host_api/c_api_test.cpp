@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 #include <switchyard/switchyard.h>
 
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <switchyard/attention.hpp>
 #include <switchyard/engine.hpp>
 #include <thread>
 #include <vector>
@@ -269,6 +271,54 @@ TEST(CApi, AttentionEqualsTheCppInterface) {
   ASSERT_EQ(sy_attention(engine.get(), &tq, &tk, &tv, &options, nullptr, &error), SY_OK);
   EXPECT_EQ(std::memcmp(into.data(), want->out.data(), want->out.bytes()), 0);
   EXPECT_EQ(Json::parse(sy_result_json(result.get()))["requested_backend"], "reference");
+}
+
+TEST(CApi, AttentionTakesAllThatTheCppInterfaceTakes) {
+  EnginePtr engine = make("reference");
+  // Two sequences of 5 and 8 keys in pages of 4, their pages in no order.
+  auto q = values(2 * 4 * 3 * 16, 1), k = values(4 * 2 * 4 * 16, 2), v = values(4 * 2 * 4 * 16, 3);
+  const sy_tensor tq = tensor(q, {2, 4, 3, 16}), tk = tensor(k, {4, 2, 4, 16}),
+                  tv = tensor(v, {4, 2, 4, 16});
+  std::vector<float> slopes{0.5F, 0.25F, 0.125F, 0.0625F};
+  const sy_tensor alibi = tensor(slopes, {4});
+  std::vector<std::int32_t> lengths{5, 8}, pages{3, 0, 2, 1};
+  const TensorView lengths_view(lengths.data(), dtypes::i32, std::array<std::int64_t, 1>{2}),
+      pages_view(pages.data(), dtypes::i32, std::array<std::int64_t, 2>{2, 2});
+  sy_attention_options options;
+  sy_attention_options_init(&options, sizeof options);
+  options.causal = SY_CAUSAL_BOTTOM_RIGHT;
+  options.window = 3;
+  options.keep = 1;
+  options.alibi = &alibi;
+  options.kv_lengths = &lengths_view.raw();
+  options.block_table = &pages_view.raw();
+  sy_error error = no_error();
+  sy_result *raw = nullptr;
+  ASSERT_EQ(sy_attention(engine.get(), &tq, &tk, &tv, &options, &raw, &error), SY_OK)
+      << error.message;
+  const ResultPtr result(raw);
+  Options pinned = testing::test_options();
+  pinned.pin = {{"*", "reference"}};
+  Engine cpp(std::move(pinned));
+  AttentionCall call;
+  call.causal = SY_CAUSAL_BOTTOM_RIGHT;
+  call.window = 3;
+  call.keep = 1;
+  call.alibi = TensorView(alibi);
+  call.kv_lengths = lengths_view;
+  call.block_table = pages_view;
+  auto want = attention(cpp, TensorView(tq), TensorView(tk), TensorView(tv), call);
+  ASSERT_TRUE(want) << want.error().text();
+  sy_tensor o;
+  ASSERT_EQ(sy_result_array(result.get(), "o", &o, &error), SY_OK);
+  EXPECT_EQ(std::memcmp(o.handle, want->out.data(), want->out.bytes()), 0);
+  // What it was told matters: without the slopes it is another result.
+  options.alibi = nullptr;
+  ASSERT_EQ(sy_attention(engine.get(), &tq, &tk, &tv, &options, &raw, &error), SY_OK)
+      << error.message;
+  const ResultPtr plain(raw);
+  ASSERT_EQ(sy_result_array(plain.get(), "o", &o, &error), SY_OK);
+  EXPECT_NE(std::memcmp(o.handle, want->out.data(), want->out.bytes()), 0);
 }
 
 TEST(CApi, ProgressAndCancelStopACall) {

@@ -117,6 +117,28 @@ def test_ctrl_c_ends_long_work():
     engine.quantize(np.ones(32, np.float32), "q8_0")  # still usable
 
 
+@pytest.mark.parametrize("work", ["quantize", "attention", "matmul", "kmeans_assign"])
+def test_ctrl_c_ends_one_long_call(work):
+    engine = sy.Engine(**LONG)
+    x = np.ones((1, 8, 4096, 64), np.float32)
+    rows, wide = x.reshape(-1, 256), np.ones((1 << 16, 256), np.float32)
+    calls = {  # seconds each, and the timer ends them after a tenth
+        "quantize": lambda: engine.quantize(wide, "q4_k"),
+        "attention": lambda: engine.attention(x, x, x),
+        "matmul": lambda: engine.matmul(rows, wide.T),
+        "kmeans_assign": lambda: engine.kmeans_assign(rows, wide),
+    }
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            calls[work]()
+    finally:
+        timer.cancel()
+        timer.join()
+    engine.quantize(np.ones(32, np.float32), "q8_0")  # still usable
+
+
 def test_progress_is_told_and_may_stop():
     seen = []
 

@@ -69,7 +69,7 @@ nb::object attention(Engine &engine, nb::handle q, nb::handle k, nb::handle v, n
   // The engine's own call knows the result cache.
   const bool more =
       alibi_in.present() || lengths_in.present() || table_in.present() || options.keep > 0;
-  auto answer = unlocked([&] {
+  auto answer = run_call(k_in.view(), [&] {
     return more ? switchyard::attention(engine, q_in.view(), k_in.view(), v_in.view(), options)
                 : engine.attention(q_in.view(), k_in.view(), v_in.view(), options);
   });

@@ -48,7 +48,8 @@ nb::object kmeans_assign(Engine &engine, nb::handle x, nb::handle centroids) {
   const bool torch_out = is_torch(x, "x");
   const Array in(x, "x", Access::read), c(centroids, "centroids", Access::read);
   RunInfo info;
-  Tensor labels = value(unlocked([&] { return engine.kmeans_assign(in.view(), c.view(), &info); }));
+  Tensor labels =
+      value(run_call(in.view(), [&] { return engine.kmeans_assign(in.view(), c.view(), &info); }));
   remember(std::move(info));
   return wrapped(std::move(labels), torch_out);
 }
@@ -57,8 +58,8 @@ nb::object kmeans_transform(Engine &engine, nb::handle x, nb::handle centroids) 
   const bool torch_out = is_torch(x, "x");
   const Array in(x, "x", Access::read), c(centroids, "centroids", Access::read);
   RunInfo info;
-  Tensor apart =
-      value(unlocked([&] { return engine.kmeans_transform(in.view(), c.view(), &info); }));
+  Tensor apart = value(
+      run_call(in.view(), [&] { return engine.kmeans_transform(in.view(), c.view(), &info); }));
   remember(std::move(info));
   return wrapped(std::move(apart), torch_out);
 }

@@ -49,8 +49,9 @@ nb::object matmul(Engine &engine, nb::handle x, nb::handle w, bool transpose, nb
   const Array weights(w, "w", Access::read), bias(add, "bias", Access::read);
   MatmulOptions options = matmul_options(call, bias, dtype);
   options.transpose = transpose;
-  return call.finish(unlocked(
-      [&] { return switchyard::matmul(engine, call.input.view(), weights.view(), options); }));
+  return call.finish(run_call(call.input.view(), [&] {
+    return switchyard::matmul(engine, call.input.view(), weights.view(), options);
+  }));
 }
 
 nb::object matmul_quantised(Engine &engine, nb::handle x, nb::handle codes, nb::handle scales,
@@ -71,14 +72,15 @@ nb::object matmul_quantised(Engine &engine, nb::handle x, nb::handle codes, nb::
   w.scales = borrowed(scales_in);
   w.biases = borrowed(biases_in);
   const MatmulOptions options = matmul_options(call, bias, dtype);
-  return call.finish(
-      unlocked([&] { return switchyard::matmul(engine, call.input.view(), w, options); }));
+  return call.finish(run_call(call.input.view(), [&] {
+    return switchyard::matmul(engine, call.input.view(), w, options);
+  }));
 }
 
 nb::object rms_norm(Engine &engine, nb::handle x, nb::handle weight, float eps, nb::handle out) {
   Call call(x, "x", out);
   const Array w(weight, "weight", Access::read);
-  return call.finish(unlocked([&] {
+  return call.finish(run_call(call.input.view(), [&] {
     return switchyard::rms_norm(engine, call.input.view(), w.view(), eps, call.output());
   }));
 }
@@ -87,7 +89,7 @@ nb::object layer_norm(Engine &engine, nb::handle x, nb::handle weight, nb::handl
                       nb::handle out) {
   Call call(x, "x", out);
   const Array w(weight, "weight", Access::read), b(bias, "bias", Access::read);
-  return call.finish(unlocked([&] {
+  return call.finish(run_call(call.input.view(), [&] {
     return switchyard::layer_norm(engine, call.input.view(), w.view(), b.view(), eps,
                                   call.output());
   }));
@@ -97,14 +99,16 @@ nb::object swiglu(Engine &engine, nb::handle gate, nb::handle up, nb::handle out
   is_torch(up, "up");
   Call call(gate, "gate", out);
   const Array u(up, "up", Access::read);
-  return call.finish(unlocked(
-      [&] { return switchyard::swiglu(engine, call.input.view(), u.view(), call.output()); }));
+  return call.finish(run_call(call.input.view(), [&] {
+    return switchyard::swiglu(engine, call.input.view(), u.view(), call.output());
+  }));
 }
 
 nb::object gelu(Engine &engine, nb::handle x, bool tanh, nb::handle out) {
   Call call(x, "x", out);
-  return call.finish(
-      unlocked([&] { return switchyard::gelu(engine, call.input.view(), tanh, call.output()); }));
+  return call.finish(run_call(call.input.view(), [&] {
+    return switchyard::gelu(engine, call.input.view(), tanh, call.output());
+  }));
 }
 
 nb::object rope(Engine &engine, nb::handle x, std::int64_t offset, nb::handle positions,
@@ -121,8 +125,8 @@ nb::object rope(Engine &engine, nb::handle x, std::int64_t offset, nb::handle po
   options.scale = scale;
   options.frequencies = f.view();
   options.output = call.output();
-  return call.finish(
-      unlocked([&] { return switchyard::rope(engine, call.input.view(), options); }));
+  return call.finish(run_call(
+      call.input.view(), [&] { return switchyard::rope(engine, call.input.view(), options); }));
 }
 
 }  // namespace

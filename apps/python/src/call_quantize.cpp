@@ -91,7 +91,7 @@ nb::object quantize(Engine &engine, nb::handle x, nb::handle format, nb::handle 
   options.codes_out = codes.view();
   options.scales_out = scales.view();
   options.biases_out = biases.view();
-  auto answer = unlocked([&] { return engine.quantize(in.view(), options); });
+  auto answer = run_call(in.view(), [&] { return engine.quantize(in.view(), options); });
   Quantized q = value(std::move(answer));
   PyQuantized result;
   const bool is_blocks = q.is_blocks();
@@ -134,7 +134,8 @@ nb::object dequantize(Engine &engine, nb::handle object, nb::handle out) {
   q.scales = borrowed(scales);
   q.biases = borrowed(biases);
   RunInfo info;
-  Tensor y = value(unlocked([&] { return engine.dequantize(q, target.view(), &info); }));
+  Tensor y =
+      value(run_call(codes.view(), [&] { return engine.dequantize(q, target.view(), &info); }));
   remember(std::move(info));
   return target.present() ? nb::borrow(out) : wrapped(std::move(y), torch_out);
 }

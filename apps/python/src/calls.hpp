@@ -8,7 +8,7 @@
 #include <exception>
 #include <memory>
 #include <string>
-#include <switchyard/engine.hpp>
+#include <switchyard/progress.hpp>
 
 #include "arrays.hpp"
 #include "errors.hpp"
@@ -51,6 +51,21 @@ class Watch {
   struct State;
   std::shared_ptr<State> state_;
 };
+
+/// Runs a typed call without the GIL. Where `input` is large, Ctrl-C ends it with
+/// KeyboardInterrupt.
+template <class F>
+auto run_call(const TensorView &input, F &&work) {
+  constexpr std::int64_t kShort = 1 << 16;  // elements: such a call ends before a finger lifts
+  if (!input.present() || input.elements() < kShort) return unlocked(work);
+  const Watch watch{nb::none()};
+  auto answer = unlocked([&] {
+    const ProgressScope scope(watch.progress());
+    return work();
+  });
+  watch.finish();
+  return answer;
+}
 
 /// Makes it the calling thread's latest run.
 const RunInfo &remember(RunInfo info);

@@ -207,6 +207,12 @@ typedef struct sy_attention_options {
   int32_t reserved;
   sy_progress_fn progress;
   void *progress_arg;
+  const sy_tensor *alibi;      /* f32 [query heads]: slopes */
+  const sy_tensor *kv_lengths; /* i32 [batch]: keys that exist per sequence */
+  /* i32 [batch, pages of the longest]: k and v are pages [pages, kv heads, page size, head_dim];
+   * needs kv_lengths */
+  const sy_tensor *block_table;
+  int64_t keep; /* the first keys, which a window does not hide */
 } sy_attention_options;
 SY_HOST_API void sy_attention_options_init(sy_attention_options *options, uint32_t struct_size);
 

@@ -8,5 +8,6 @@
 #include <switchyard/kv_cache.hpp>
 #include <switchyard/layers.hpp>
 #include <switchyard/models.hpp>
+#include <switchyard/progress.hpp>
 #include <switchyard/result.hpp>
 #include <switchyard/tensor.hpp>

@@ -86,7 +86,9 @@ TensorView sequence(const TensorView &t, std::int64_t begin, std::int64_t end) {
 Result<AttentionResult> attention(Engine &engine, const TensorView &q, const TensorView &k,
                                   const TensorView &v, const AttentionCall &call) {
   const FloatStateGuard state;
-  return attention(*engine.impl().dispatcher, q, k, v, call, StoredKeys());
+  auto result = attention(*engine.impl().dispatcher, q, k, v, call, StoredKeys());
+  if (result) result->info.requested_backend = engine.impl().requested(SY_OP_ATTENTION);
+  return result;
 }
 
 Result<AttentionResult> attention_ragged(Engine &engine, const TensorView &q, const TensorView &k,

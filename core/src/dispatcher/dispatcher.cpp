@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/progress_scope.hpp"
 #include "base/status_codes.hpp"
 #include "dispatcher/answers.hpp"
 #include "host/host.hpp"
@@ -254,6 +255,7 @@ Status Dispatcher::run(std::string_view op, sy_call &call, States *states, Answe
   const auto index = find_op(op);
   if (!index) return tl::unexpected(index.error());
   sy_error error = make_abi_error();
+  watch(call);
   const auto status = route(*index, call, static_cast<KernelStates *>(states), &error, answer);
   if (status == SY_OK) return {};
   return tl::unexpected(from_abi(error, status, ""));

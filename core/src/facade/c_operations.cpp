@@ -4,12 +4,10 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <switchyard/attention.hpp>
 #include <tuple>
 
-#include "attention/attention.hpp"
 #include "facade/c_support.hpp"
-#include "host/float_state.hpp"
-#include "quantize/quantize.hpp"
 
 using namespace switchyard;
 
@@ -133,11 +131,9 @@ int32_t sy_quantize(sy_engine *engine, const sy_tensor *x, const sy_quantize_opt
     o.nonfinite = c::text_or(given.nonfinite, "error");
     o.rounding = c::text_or(given.rounding, "nearest");
     o.seed = given.seed;
-    const FloatStateGuard state;
-    c::PolledRunner runner(*engine, given.progress, given.progress_arg);
-    auto q = quantize(runner, *view, o);
+    const ProgressScope watch(c::progress_of(*engine, given.progress, given.progress_arg));
+    auto q = engine->engine.quantize(*view, o);
     if (!q) return c::report(q.error(), error);
-    q->info.requested_backend = engine->engine.impl().requested(SY_OP_QUANTIZE);
     auto result = std::make_unique<sy_result>();
     result->op = SY_OP_QUANTIZE;
     result->info = q->info;
@@ -216,6 +212,7 @@ int32_t sy_dequantize(sy_engine *engine, const sy_quantized *quantized, const sy
     auto into = c::view_of(y, "y");
     if (!into) return c::report(into.error(), error);
     auto result = std::make_unique<sy_result>();
+    const ProgressScope watch(c::progress_of(*engine, nullptr, nullptr));
     auto values = engine->engine.dequantize(q, *into, &result->info);
     if (!values) return c::report(values.error(), error);
     if (out == nullptr) return SY_OK;
@@ -284,23 +281,27 @@ int32_t sy_attention(sy_engine *engine, const sy_tensor *q, const sy_tensor *k, 
       return c::invalid("options->causal is no sy_causal", error);
     const auto qv = c::view_of(q, "q"), kv = c::view_of(k, "k"), vv = c::view_of(v, "v"),
                mask = c::view_of(given.mask, "mask"), sinks = c::view_of(given.sinks, "sinks"),
-               o_view = c::view_of(given.o, "o");
-    for (const auto *view : {&qv, &kv, &vv, &mask, &sinks, &o_view})
+               o_view = c::view_of(given.o, "o"), alibi = c::view_of(given.alibi, "alibi"),
+               lengths = c::view_of(given.kv_lengths, "kv_lengths"),
+               table = c::view_of(given.block_table, "block_table");
+    for (const auto *view : {&qv, &kv, &vv, &mask, &sinks, &o_view, &alibi, &lengths, &table})
       if (!*view) return c::report(view->error(), error);
-    AttentionOptions o;
+    AttentionCall o;
     o.causal = static_cast<sy_causal>(given.causal);
     if (given.window != 0) o.window = given.window;
     o.softcap = given.softcap;
     if (given.scale != 0) o.scale = given.scale;
     o.mask = *mask;
     o.sinks = *sinks;
+    o.alibi = *alibi;
+    o.kv_lengths = *lengths;
+    o.block_table = *table;
+    o.keep = given.keep;
     o.return_lse = given.return_lse != 0;
     o.out = *o_view;
-    const FloatStateGuard state;
-    c::PolledRunner runner(*engine, given.progress, given.progress_arg);
-    auto done = attention(runner, *qv, *kv, *vv, o);
+    const ProgressScope watch(c::progress_of(*engine, given.progress, given.progress_arg));
+    auto done = attention(engine->engine, *qv, *kv, *vv, o);
     if (!done) return c::report(done.error(), error);
-    done->info.requested_backend = engine->engine.impl().requested(SY_OP_ATTENTION);
     if (out == nullptr) return SY_OK;
     auto result = std::make_unique<sy_result>();
     result->op = SY_OP_ATTENTION;

@@ -9,10 +9,9 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <switchyard/engine.hpp>
+#include <switchyard/progress.hpp>
 
 #include "facade/engine_impl.hpp"
-#include "kmeans/poller.hpp"
 
 /// An engine, and how often its calls were asked to stop.
 struct sy_engine {
@@ -60,32 +59,6 @@ Result<TensorView> view_of(const sy_tensor *tensor, const char *what);
 
 /// Progress of one call: the caller's hook, and sy_engine_cancel.
 Progress progress_of(sy_engine &engine, sy_progress_fn hook, void *arg);
-
-/// The engine's dispatcher with a progress hook in every call.
-class PolledRunner final : public Runner {
- public:
-  PolledRunner(sy_engine &engine, sy_progress_fn hook, void *arg)
-      : runner_(*engine.engine.impl().dispatcher),
-        progress_(progress_of(engine, hook, arg)),
-        poller_(progress_) {}
-
-  std::unique_ptr<States> make_states(std::uint64_t constant_inputs) override {
-    return runner_.make_states(constant_inputs);
-  }
-  Status run(std::string_view op, sy_call &call, States *states, Answer *answer) override {
-    poller_.watch(call);
-    return runner_.run(op, call, states, answer);
-  }
-  std::uint32_t threads() const noexcept override { return runner_.threads(); }
-  void parallel_for(std::uint64_t n, const std::function<void(std::uint64_t)> &fn) override {
-    runner_.parallel_for(n, fn);
-  }
-
- private:
-  Runner &runner_;
-  Progress progress_;
-  kmeans::Poller poller_;
-};
 
 inline std::string text_or(const char *text, const char *fallback) {
   return text != nullptr ? text : fallback;

@@ -12,6 +12,7 @@
 #include <array>
 
 #include "base/call_frame.hpp"
+#include "base/progress_scope.hpp"
 #include "base/status_codes.hpp"
 #include "host/float_state.hpp"
 #include "io/strided.hpp"
@@ -34,6 +35,7 @@ auto guarded(F &&f) -> decltype(f()) {
 Status run(Engine &engine, std::string_view op, CallFrame &frame, RunInfo *info) {
   frame.call().threads = static_cast<std::uint32_t>(engine.threads());
   sy_error error = make_abi_error();
+  watch(frame.call());
   const std::int32_t status = engine.run(op, frame.call(), &error, info);
   if (status == SY_OK) return {};
   return tl::unexpected(from_abi(error, status, op));

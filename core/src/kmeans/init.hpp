@@ -3,7 +3,7 @@
 /// Where a fit starts: rows drawn as first centroids.
 
 #include "kmeans/input.hpp"
-#include "kmeans/poller.hpp"
+#include "base/poller.hpp"
 
 namespace switchyard::kmeans {
 

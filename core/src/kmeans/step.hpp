@@ -2,7 +2,7 @@
 #pragma once
 /// One dispatched kmeans.step and what it writes.
 
-#include "kmeans/poller.hpp"
+#include "base/poller.hpp"
 #include "kmeans/tally.hpp"
 #include "kmeans/update.hpp"
 

@@ -210,7 +210,7 @@ SY_DEVICE void tern2_scales(const QuantArguments &a) {
 SY_DEVICE void i2s_tail(const QuantArguments &a) {
   const int i = thread();
   const std::uint32_t bits = as_bits(a.part_scale[0]);
-  a.codes[a.values.total / 4 + i] = i < 4 ? static_cast<std::uint8_t>(bits >> (8 * i)) : 0;
+  a.codes[a.values.total / 4 + i] = static_cast<std::uint8_t>(i < 4 ? bits >> (8 * i) : 0);
 }
 
 #define SY_QUANTIZE(NAME, CODEC) \

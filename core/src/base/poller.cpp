@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kmeans/poller.hpp"
+#include "base/poller.hpp"
 
 #include <algorithm>
 
-namespace switchyard::kmeans {
+namespace switchyard {
 
 bool Poller::stop(double done) noexcept {
   constexpr auto kInterval = std::chrono::milliseconds(5);
@@ -23,4 +23,4 @@ bool Poller::stop(double done) noexcept {
   return !go_on;
 }
 
-}  // namespace switchyard::kmeans
+}  // namespace switchyard

@@ -8,14 +8,14 @@
 #include <mutex>
 #include <switchyard/engine.hpp>
 
-namespace switchyard::kmeans {
+namespace switchyard {
 
 class Poller {
  public:
   explicit Poller(const Progress &progress) : progress_(progress) {}
 
   bool active() const noexcept { return static_cast<bool>(progress_); }
-  /// The share of the whole fit that the present piece covers. [not while pieces run]
+  /// The share of the whole work that the present piece covers. [not while pieces run]
   void span(double begin, double end) noexcept {
     begin_ = begin;
     length_ = end - begin;
@@ -44,4 +44,4 @@ class Poller {
   double begin_ = 0, length_ = 1;
 };
 
-}  // namespace switchyard::kmeans
+}  // namespace switchyard
