@@ -8,7 +8,7 @@
 ///
 /// Distances are true ones, not squared; theta, eta and tiny are those of kmeans_bound.hpp.
 
-#include "kmeans_frame.hpp"
+#include "kmeans_panel.hpp"
 #include "kmeans_pass.hpp"
 
 namespace switchyard::cpu {
@@ -27,25 +27,36 @@ struct DriftBound {
             bound.tiny * 0x1p20f};
   }
 
+  using V = hn::Vec<Points>;
+  using Mask = hn::Mask<Points>;
+
   /// D*(x, own) < D*(x, c) for every c at least `lower` away.
-  bool keeps(float own, float lower) const {
-    return lower > 0 && own * certain + negligible < lower * lower;
+  Mask keeps(V own, V lower) const {
+    const Points lanes;
+    const V far = hn::Add(hn::Mul(own, hn::Set(lanes, certain)), hn::Set(lanes, negligible));
+    return hn::And(hn::Gt(lower, hn::Zero(lanes)), hn::Lt(far, hn::Mul(lower, lower)));
   }
   /// At most the true distance, from D*.
-  float below(float distance) const {
-    return distance > negligible ? __builtin_sqrtf(distance) * root_down : 0.0f;
+  V below(V distance) const {
+    const Points lanes;
+    return hn::IfThenElseZero(hn::Gt(distance, hn::Set(lanes, negligible)),
+                              hn::Mul(hn::Sqrt(distance), hn::Set(lanes, root_down)));
   }
   /// At most the distance to every centroid whose score is at least `score`. The score is off by
   /// at most E = sqrt(N + tiny) eg + eh, N by its own bound; l^2 >= N + 2 (score - E).
-  static float from_score(const KMeansBound &bound, float score, float norm) {
-    const float error = __builtin_sqrtf(norm + bound.tiny) * bound.eg + bound.eh;
-    const float half = (score + norm * bound.b) - error;
-    return half > 0 ? __builtin_sqrtf(2 * half) * (1 - 0x1p-20f) : 0.0f;
+  static V from_score(const KMeansBound &bound, V score, V norm) {
+    const Points lanes;
+    const V error = score_error(bound, norm);
+    const V half = hn::Sub(hn::Add(score, hn::Mul(norm, hn::Set(lanes, bound.b))), error);
+    return hn::IfThenElseZero(hn::Gt(half, hn::Zero(lanes)),
+                              hn::Mul(hn::Sqrt(hn::Add(half, half)), hn::Set(lanes, 1 - 0x1p-20f)));
   }
   /// A bound after a move by at most `move`.
-  static float moved(float lower, float move) {
-    const float left = lower - move;
-    return left > 0 ? left * (1 - 0x1p-22f) : 0.0f;
+  static V moved(V lower, V move) {
+    const Points lanes;
+    const V left = hn::Sub(lower, move);
+    return hn::IfThenElseZero(hn::Gt(left, hn::Zero(lanes)),
+                              hn::Mul(left, hn::Set(lanes, 1 - 0x1p-22f)));
   }
 };
 

@@ -21,7 +21,7 @@ struct FilterMethod {
     typename Scores::Task scores;
     float *panel;  // [d][kPanel]
     PanelRows *rows;
-    int32_t *near, *far;  // [kBatch]: rows of a batch
+    int32_t *near, *far;  // [kBatch]: rows of a batch; and a vector more, to write whole ones
   };
 
   float *mu;              // [padded d]
@@ -60,8 +60,8 @@ struct FilterMethod {
   static void carve_task(Carver &carver, const KMeansCall &k, Task &task) {
     task.panel = carver.take<float>(static_cast<uint64_t>(k.d * kPanel));
     task.rows = carver.take<PanelRows>(1);
-    task.near = carver.take<int32_t>(kBatch);
-    task.far = carver.take<int32_t>(kBatch);
+    task.near = carver.take<int32_t>(kBatch + kLanes);
+    task.far = carver.take<int32_t>(kBatch + kLanes);
     Scores::carve_task(carver, k, task.scores);
   }
 
@@ -73,7 +73,9 @@ struct FilterMethod {
   void choose_cut(const KMeansCall &k);
   void assign_list(const KMeansCall &k, const Task &task, const int32_t *list, int64_t size,
                    int64_t group_count, int64_t begin, int32_t *labels, float *distances) const;
-  void keep_bound(const PanelRows &rows, int64_t p, bool partly, float *out) const;
+  int64_t split_rows(const Task &task, int64_t begin, int64_t size, const float *distances) const;
+  hn::Mask<Points> filtered(hn::Vec<Points> norm) const;
+  void keep_bounds(PanelRows &rows) const;
   /// What becomes of kGroup x kVectors scores, each at most `slack` above the true one.
   template <bool kKeep, bool kSlack>
   void look(const KMeansCall &k, PanelRows &rows, int64_t g,
@@ -225,51 +227,79 @@ inline void FilterMethod<Scores>::assign(const KMeansCall &k, Task &task, int64_
     return;
   }
   const bool split = last != nullptr && cut < groups;
-  const float move = split ? drift_after[cut] : 0.0f;
+  // With few columns computing a distance again is cheaper than asking whether it is known.
+  const bool reuse = last != nullptr && k.d > 64;
   for (int64_t b = begin; b < end; b += kBatch) {
     const int64_t size = min_of(kBatch, end - b);
     int32_t *label = labels + (b - begin);
     float *distance = distances + (b - begin);
     if (last != nullptr) hints = last->labels + begin;
-    int64_t near = 0, far = 0;
     for (int64_t i = 0; i < size; ++i) {
       const int32_t hint = hints != nullptr ? hints[b - begin + i] : -1;
       label[i] = hint < k.k ? hint : -1;
-      int64_t keeps = 0;
-      if (label[i] >= 0) {
-        const bool known = last != nullptr && drift[hint] == 0;
-        distance[i] = known ? last->distances[b + i]
-                            : canonical_distance(k.row(b + i), k.centroid(hint), k.d);
-        if (split) {
-          const float left = DriftBound::moved(lower[b + i], move);
-          // Others lost before; if they did not move and the row came no farther, they lose again.
-          keeps = drifts.keeps(distance[i], left) ||
-                  (move == 0 && distance[i] <= last->distances[b + i]);
-          lower[b + i] = left;
-        }
-      }
-      // Without branches, which nobody could predict.
-      task.near[near] = task.far[far] = static_cast<int32_t>(i);
-      near += keeps;
-      far += 1 - keeps;
+      if (label[i] < 0) continue;
+      distance[i] = reuse && drift[hint] == 0
+                        ? last->distances[b + i]
+                        : canonical_distance(k.row(b + i), k.centroid(hint), k.d);
     }
+    int64_t near = 0;
+    if (split)
+      near = split_rows(task, b, size, distance);
+    else
+      for (int64_t i = 0; i < size; ++i) task.far[i] = static_cast<int32_t>(i);
     if (cut > 0) assign_list(k, task, task.near, near, cut, b, label, distance);
-    assign_list(k, task, task.far, far, groups, b, label, distance);
+    assign_list(k, task, task.far, size - near, groups, b, label, distance);
   }
 }
 
-/// The bound that a panel's scores and comparisons give; `partly`: of some centroids, the others'
-/// bound being there already.
+/// Lets the bounds of a batch fall, and lists the rows that keep their label among the centroids
+/// behind the cut (near; their number is returned) and the others (far). All have a label.
 template <class Scores>
-inline void FilterMethod<Scores>::keep_bound(const PanelRows &rows, int64_t p, bool partly,
-                                             float *out) const {
-  float least = 0;
-  if (bound.usable && rows.norm[p] <= KMeansBound::kLargestNorm) {
-    const float rest = DriftBound::from_score(bound, rows.rest[p], rows.norm[p]);
-    const float second = drifts.below(rows.second[p]);
-    least = rest < second ? rest : second;
+HWY_INLINE int64_t FilterMethod<Scores>::split_rows(const Task &task, int64_t begin, int64_t size,
+                                                    const float *distances) const {
+  const Points lanes;
+  const hn::RebindToSigned<Points> integers;
+  const auto move = hn::Set(lanes, drift_after[cut]);
+  const auto still = hn::Eq(move, hn::Zero(lanes));
+  int64_t near = 0, far = 0;
+  for (int64_t i = 0; i < size; i += kLanes) {
+    const auto count = static_cast<size_t>(min_of(kLanes, size - i));
+    const auto present = hn::FirstN(lanes, count);
+    const auto own = hn::MaskedLoad(present, lanes, distances + i),
+               before = hn::MaskedLoad(present, lanes, last->distances + begin + i),
+               left = DriftBound::moved(hn::MaskedLoad(present, lanes, lower + begin + i), move);
+    hn::BlendedStore(left, present, lanes, lower + begin + i);
+    // Others lost before; if they did not move and the row came no farther, they lose again.
+    const auto keeps =
+        hn::And(present, hn::Or(drifts.keeps(own, left), hn::And(still, hn::Le(own, before))));
+    const auto index = hn::Iota(integers, static_cast<int32_t>(i));
+    const auto mask = hn::RebindMask(integers, keeps);
+    hn::StoreU(hn::Compress(index, mask), integers, task.near + near);
+    hn::StoreU(hn::CompressNot(index, mask), integers, task.far + far);
+    const auto kept = static_cast<int64_t>(hn::CountTrue(lanes, keeps));
+    near += kept;
+    far += static_cast<int64_t>(count) - kept;
   }
-  *out = partly && *out < least ? *out : least;
+  return near;
+}
+
+/// Rows whose scores mean something.
+template <class Scores>
+HWY_INLINE hn::Mask<Points> FilterMethod<Scores>::filtered(hn::Vec<Points> norm) const {
+  const Points lanes;
+  return hn::Le(norm, hn::Set(lanes, bound.usable ? KMeansBound::kLargestNorm : -1.0f));
+}
+
+/// The bounds that a panel's scores and comparisons give; in the place of the least scores.
+template <class Scores>
+HWY_INLINE void FilterMethod<Scores>::keep_bounds(PanelRows &rows) const {
+  const Points lanes;
+  for (int64_t p = 0; p < kPanel; p += kLanes) {
+    const auto norm = hn::Load(lanes, rows.norm + p);
+    const auto rest = DriftBound::from_score(bound, hn::Load(lanes, rows.rest + p), norm);
+    const auto second = drifts.below(hn::Load(lanes, rows.second + p));
+    hn::Store(hn::IfThenElseZero(filtered(norm), hn::Min(rest, second)), lanes, rows.rest + p);
+  }
 }
 
 /// The listed rows against the first groups; labels and distances hold where to start, a negative
@@ -296,24 +326,33 @@ inline void FilterMethod<Scores>::assign_list(const KMeansCall &k, const Task &t
       if (first == 0) rows.label[p] = 0;
       rows.best[p] = canonical_distance(rows.row[p], k.centroid(rows.label[p]), k.d);
     }
-    for (int64_t p = 0; p < kPanel; ++p) {
-      const bool filtered = p < count && bound.usable && rows.norm[p] <= KMeansBound::kLargestNorm;
-      rows.threshold[p] =
-          filtered ? score_limit(bound, rows.best[p], rows.norm[p]) : -__builtin_inff();
-      rows.rest[p] = rows.second[p] = __builtin_inff();
+    const Points lanes;
+    const auto none = hn::Set(lanes, __builtin_inff());
+    for (int64_t p = 0; p < kPanel; p += kLanes) {
+      const auto norm = hn::Load(lanes, rows.norm + p);
+      const auto present = hn::FirstN(lanes, static_cast<size_t>(p < count ? count - p : 0));
+      const auto limit = score_limits(bound, hn::Load(lanes, rows.best + p), norm);
+      hn::Store(hn::IfThenElse(hn::And(present, filtered(norm)), limit, hn::Neg(none)), lanes,
+                rows.threshold + p);
+      hn::Store(none, lanes, rows.rest + p);
+      hn::Store(none, lanes, rows.second + p);
     }
     if (bound.usable) scores.take_panel(k, task.panel, rows, bound, task.scores);
     if (bound.usable && lower != nullptr)
       scores.template score_panel<true>(k, task.panel, rows, task.scores, group_count, *this);
     else if (bound.usable)
       scores.template score_panel<false>(k, task.panel, rows, task.scores, group_count, *this);
+    if (lower != nullptr) keep_bounds(rows);
+    const bool partly = group_count < groups;  // the bound of the other centroids is there already
     for (int64_t p = 0; p < count; ++p) {
       if (!bound.usable || !(rows.norm[p] <= KMeansBound::kLargestNorm))
         for (int64_t j = 0; j < k.k; ++j) rerank(k, rows, j, uint64_t{1} << p);
       const int32_t i = list[first + p];
       labels[i] = rows.label[p];
       distances[i] = rows.best[p];
-      if (lower != nullptr) keep_bound(rows, p, group_count < groups, lower + begin + i);
+      if (lower == nullptr) continue;
+      float &least = lower[begin + i];
+      least = partly && least < rows.rest[p] ? least : rows.rest[p];
     }
   }
 }

@@ -23,6 +23,21 @@ struct PanelRows {
   int32_t label[kPanel];
 };
 
+/// What a score is off by at most, times what kmeans_bound allows for evaluating it.
+HWY_INLINE hn::Vec<Points> score_error(const KMeansBound &bound, hn::Vec<Points> norm) {
+  const Points lanes;
+  const auto root = hn::Sqrt(hn::Add(norm, hn::Set(lanes, bound.tiny)));
+  return hn::Add(hn::Mul(root, hn::Set(lanes, bound.eg)), hn::Set(lanes, bound.eh));
+}
+
+/// score_limit in lanes, in the same order.
+HWY_INLINE hn::Vec<Points> score_limits(const KMeansBound &bound, hn::Vec<Points> distance,
+                                        hn::Vec<Points> norm) {
+  const Points lanes;
+  const auto above = hn::Add(hn::Mul(distance, hn::Set(lanes, bound.a)), score_error(bound, norm));
+  return hn::Sub(above, hn::Mul(norm, hn::Set(lanes, bound.b)));
+}
+
 /// A vector of `block(0)`, `block(1)`, ..., four elements each.
 template <class D, class Block>
 HWY_INLINE auto join_blocks(D lanes, const Block &block) {
