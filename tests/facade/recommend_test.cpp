@@ -34,9 +34,27 @@ TEST(Recommend, CommandsFollowTheEnginesWords) {
   EXPECT_EQ(threads, machine().thread_budget > 1 ? 1 : 0);
 }
 
-TEST(Recommend, APinAndAMissingPlugin) {
-  EXPECT_EQ(command_of({"pin kmeans.step to openmp for calls like n=10,d=2,k=3", "measured", 2}),
-            "switchyard run CONFIG.yaml --set 'engine.pin={kmeans.step: openmp}'");
+TEST(Recommend, APinMustPayOverAllShapes) {
+  const MeasuredClass small{"quantize", "a", 1e6, {{"a", 100}, {"b", 50}}},
+      large{"quantize", "a", 8e6, {{"a", 1000}, {"b", 1200}}},
+      unknown{"quantize", "a", 1e3, {{"a", 10}}};
+  const std::vector<MeasuredClass> pays{small};
+  const auto pin = recommend_pins(pays);
+  ASSERT_EQ(pin.size(), 1U);
+  EXPECT_EQ(pin[0].what, "pin quantize to b");
+  EXPECT_EQ(pin[0].expected_gain, 2);
+  EXPECT_EQ(command_of(pin[0]), "switchyard run CONFIG.yaml --set 'engine.pin={quantize: b}'");
+  // Faster on one shape, slower where the time goes.
+  EXPECT_TRUE(recommend_pins(std::vector{small, large}).empty());
+  // A shape that nobody timed it on.
+  EXPECT_TRUE(recommend_pins(std::vector{small, unknown}).empty());
+  // A gain within the noise.
+  EXPECT_TRUE(
+      recommend_pins(std::vector{MeasuredClass{"q", "a", 1, {{"a", 104}, {"b", 100}}}}).empty());
+  EXPECT_TRUE(recommend_pins({}).empty());
+}
+
+TEST(Recommend, AMissingPluginAndWhatNoCommandMends) {
   EXPECT_EQ(command_of({"build or install the plugin x: 2.0x on y", "shipped measurements of", 2}),
             "switchyard doctor");
   EXPECT_EQ(command_of({"move fewer bytes in quantize calls", "measured here", 0}), "");

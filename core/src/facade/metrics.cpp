@@ -7,7 +7,6 @@
 #include "facade/engine_impl.hpp"
 #include "machine/limits.hpp"
 #include "machine/machine.hpp"
-#include "metrics/measurements.hpp"
 
 namespace switchyard {
 namespace {
@@ -100,48 +99,6 @@ nlohmann::ordered_json to_json(const BackendMetrics &m) {
   return doc;
 }
 
-std::string size_text(double bytes) {
-  if (bytes < 1 << 10) return fmt::format("{:.0f} B", bytes);
-  if (bytes < 1 << 20) return fmt::format("{:.0f} KiB", bytes / (1 << 10));
-  return bytes < 1 << 30 ? fmt::format("{:.1f} MiB", bytes / (1 << 20))
-                         : fmt::format("{:.1f} GiB", bytes / (1 << 30));
-}
-
-/// What would help calls that a limit of the machine holds back. The evidence is the measurement;
-/// what the change would bring was not measured, so no gain is given.
-void recommend_by_limits(const Metrics &metrics, std::vector<Recommendation> &out) {
-  constexpr double kShare = 0.1;  // of all time, to be worth a word
-  double total = 0;
-  for (const auto &[name, m] : metrics.backends) total += m.total_ms;
-  for (const auto &[op, instances] : metrics.by_op)
-    for (const auto &[name, m] : instances)
-      for (const SizeMetrics &s : m.sizes) {
-        const double share =
-            total > 0 ? m.total_ms / total * static_cast<double>(s.timed_count) * s.mean_ms /
-                            std::max(m.mean_ms * static_cast<double>(m.timed_count), 1e-12)
-                      : 0;
-        if (s.bound.empty() || share < kShare) continue;
-        const std::string calls = fmt::format("{} calls of about {}", op, size_text(s.bytes));
-        const std::string what =
-            s.bound == "memory" ? fmt::format(
-                                      "move fewer bytes in {}: narrower types or parts "
-                                      "that stay in a nearer cache",
-                                      calls)
-            : s.bound == "compute"
-                ? fmt::format("give {} more threads or narrower factors: arithmetic limits them",
-                              calls)
-                : fmt::format(
-                      "join {} into larger ones, or look for a kernel that comes closer "
-                      "to the machine's limits",
-                      calls);
-        out.push_back({what,
-                       fmt::format("measured here: {:.0f} % of all time, {} at {:.3g} GB/s and "
-                                   "{:.3g} GFLOP/s, {}",
-                                   100 * share, name, s.gb_per_s, s.gflop_per_s, s.text),
-                       0});
-      }
-}
-
 }  // namespace
 
 Metrics Engine::metrics() const {
@@ -210,46 +167,6 @@ std::string Metrics::json() const {
   doc["limits"] = limits;
   doc["machine"] = machine().fingerprint;
   return doc.dump(2);
-}
-
-std::vector<Recommendation> Engine::recommend() const {
-  std::vector<Recommendation> out;
-  for (const PluginInfo &p : impl_->registry->plugins())
-    if (p.status == "refused")
-      out.push_back({fmt::format("repair or remove the plugin file {}", p.path), p.reason, 0});
-  const Machine &here = machine();
-  if (static_cast<int>(impl_->threads) < here.thread_budget)
-    out.push_back(
-        {fmt::format("raise the thread budget from {} to {}", impl_->threads, here.thread_budget),
-         "this process may use that many cores (affinity, cpuset and cgroup quota)", 0});
-  // Measured: a class of calls where the answer is held back by the margin or by numerics.
-  for (const Decision *decision : impl_->dispatcher->decisions()) {
-    auto *d = const_cast<Decision *>(decision);
-    const std::lock_guard lock(d->mutex);
-    const Choice *chosen = d->chosen.load(std::memory_order_acquire);
-    if (chosen == nullptr || chosen->samples.count() == 0) continue;
-    for (const auto &c : d->choices) {
-      if (c.get() == chosen || !c->usable() || c->samples.count() < 3) continue;
-      const double gain = chosen->samples.median() / c->samples.median();
-      if (gain > 1.02)
-        out.push_back({fmt::format("pin {} to {} for calls like {}", all_ops()[d->op]->id(),
-                                   c->candidate->backend, d->shape),
-                       fmt::format("measured here: {} has a median of {:.4f} ms, {} of {:.4f} ms",
-                                   c->candidate->name, c->samples.median() / 1e6,
-                                   chosen->candidate->name, chosen->samples.median() / 1e6),
-                       gain});
-    }
-  }
-  std::vector<Usage> usage;
-  for (const Decision *d : impl_->dispatcher->decisions())
-    if (const Choice *chosen = d->chosen.load(std::memory_order_acquire); chosen != nullptr)
-      usage.push_back({std::string(all_ops()[d->op]->id()), d->shape, chosen->candidate->backend});
-  for (Recommendation &r :
-       recommend_plugins(shipped_measurements(), here.fingerprint, static_cast<int>(impl_->threads),
-                         impl_->registry->plugins(), usage))
-    out.push_back(std::move(r));
-  recommend_by_limits(metrics(), out);
-  return out;
 }
 
 }  // namespace switchyard
