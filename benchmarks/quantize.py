@@ -1,69 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantisation against NumPy, MLX, gguf-py and ggml."""
+"""Quantisation against NumPy, torch, MLX, gguf-py and ggml, and against plain copies."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from side_by_side import Case, Disagreement, Side
+from quantize_peers import (
+    check_bytes,
+    check_ggml,
+    check_ternary,
+    ggml,
+    gguf_side,
+    mlx_affine,
+    numpy_ternary,
+    numpy_ternary_into,
+    torch_ternary,
+)
+from side_by_side import Case, Side
 
-
-def numpy_ternary(w: Any) -> tuple[Any, Any]:
-    m = max(np.abs(w).mean(), 1e-5)
-    return np.clip(np.rint(w * (1 / m)), -1, 1).astype(np.int8), m
-
-
-def numpy_ternary_into(w: Any, codes: Any, temporary: Any) -> tuple[Any, Any]:
-    m = max(np.abs(w, out=temporary).mean(), 1e-5)
-    np.multiply(w, 1 / m, out=temporary)
-    np.rint(temporary, out=temporary)
-    np.clip(temporary, -1, 1, out=temporary)
-    np.copyto(codes, temporary, casting="unsafe")
-    return codes, m
-
-
-def check_ternary(w: Any):
-    def check(ours: Any, theirs: Any) -> str:
-        codes, m = theirs
-        if abs(float(ours.scales[0]) - float(m)) > 1e-5 * float(m):
-            raise Disagreement(f"scales {ours.scales[0]} and {m}")
-        differ = np.flatnonzero((ours.codes != codes).ravel())
-        # The order of the mean's sum decides its last bits, and those the values next to a half.
-        away = np.abs(np.abs(w.ravel()[differ] / m) - 0.5)
-        if differ.size and away.max() > 1e-5:
-            raise Disagreement(f"{differ.size} codes differ, one {away.max():.1e} from a tie")
-        return f"codes agree but for {differ.size} ties" if differ.size else "codes agree"
-
-    return check
-
-
-def check_bytes(ours: Any, theirs: Any) -> str:
-    for mine, other in zip(ours, theirs, strict=True):
-        other = np.asarray(other)
-        if mine.tobytes() != other.tobytes():
-            raise Disagreement(f"bytes differ ({mine.dtype} {mine.shape})")
-    return "bytes agree"
-
-
-def check_ggml(name: str):
-    """Bytes; of ggml built with its own flags (products and sums contracted) nearly all of them."""
-
-    def check(ours: Any, theirs: Any) -> str:
-        mine, other = np.asarray(ours[0]).ravel(), np.asarray(theirs[0]).ravel()
-        if mine.size != other.size:
-            raise Disagreement(f"{mine.size} and {other.size} bytes")
-        differ = float(np.mean(mine != other))
-        if differ > 0.01:
-            raise Disagreement(f"{100 * differ:.2f} % of the bytes of {name} differ")
-        return "bytes agree" if differ == 0 else f"{100 * (1 - differ):.3f} % of the bytes agree"
-
-    return check
+# Bytes of codes and scales for a value (scales by row or tensor are next to nothing).
+BLOCKS = {
+    "q4_0": 18 / 32,
+    "q4_1": 20 / 32,
+    "q5_0": 22 / 32,
+    "q5_1": 24 / 32,
+    "q8_0": 34 / 32,
+    "tq1_0": 54 / 256,
+    "tq2_0": 66 / 256,
+    "q2_0": 18 / 64,
+    "mxfp4_ggml": 17 / 32,
+    "q4_k": 144 / 256,
+    "q6_k": 210 / 256,
+}
+SEARCHED = ("q4_k", "q6_k")  # limited by arithmetic, not by memory
+OTHERS = {
+    "mxfp4": 17 / 32,
+    **{f"mlx_affine{bits}": bits / 8 + 8 / 64 for bits in (2, 3, 4, 5, 6, 8)},
+    "ternary": 1.0,
+    "tern2": 2 / 8 + 8 / 64,
+    "i2_s": 1 / 4,
+    "int8": 1.0,
+}
+IN_L2 = 1 << 16  # values: 256 KiB as f32
+LARGE = 100_000_000 // 1024 * 1024
 
 
 def cases(engine: Any, last_run: Any, quick: bool) -> Iterator[Case]:
@@ -72,133 +54,189 @@ def cases(engine: Any, last_run: Any, quick: bool) -> Iterator[Case]:
     def who() -> str:
         return last_run().kernel
 
-    for label, n in (("1e6", 1_000_000), ("1e7", 10_000_000)):
+    large = None if quick else rng.standard_normal(LARGE, np.float32)
+    for label, n in (("1e5", 100_000), ("1e6", 1_000_000), ("1e7", 10_000_000), ("1e8", LARGE)):
         if quick and n > 1_000_000:
             continue
-        w = rng.standard_normal(n, np.float32)
-        codes, scales = np.zeros(n, np.int8), np.zeros(1, np.float32)
-        numpy_codes, temporary = np.zeros(n, np.int8), np.zeros(n, np.float32)
-        size = dict(bytes=5.0 * n, flops=0.0)
-        yield Case(
-            "quantize",
-            f"ternary, {label} values, outputs given",
-            [
-                Side(
-                    "switchyard",
-                    lambda: engine.quantize(w, "ternary", out=(codes, scales)),
-                    who=who,
-                ),
-                Side(
-                    "numpy",
-                    lambda: numpy_ternary_into(w, numpy_codes, temporary),
-                    "one thread; temporary given too",
-                ),
-            ],
-            check_ternary(w),
-            working_set=5.0 * n,
-            **size,
-        )
-        yield Case(
-            "quantize",
-            f"ternary, {label} values, fresh outputs",
-            [
-                Side("switchyard", lambda: engine.quantize(w, "ternary"), who=who),
-                Side("numpy", lambda: numpy_ternary(w), "one thread"),
-            ],
-            check_ternary(w),
-            working_set=5.0 * n,
-            **size,
-        )
-
-    w = rng.standard_normal((1024, 1024), np.float32)
-    yield from mlx_cases(engine, who, w)
-    yield from gguf_cases(engine, who, w)
+        w = rng.standard_normal(n, np.float32) if n < LARGE else large
+        yield from ternary_cases(engine, who, label, w)
+        del w
+    for rows in (1024,) if quick else (1024, 10 * 1024):
+        yield from mlx_cases(engine, who, rng.standard_normal((rows, 1024), np.float32))
+    yield from l2_cases(who, rng.standard_normal((IN_L2 // 256, 256), np.float32), quick)
+    yield from gguf_cases(engine, who, rng.standard_normal((1024, 1024), np.float32))
+    if not quick:
+        yield from memory_cases(engine, who, large.reshape(-1, 1024))
 
 
-def mlx_cases(engine: Any, who: Any, w: Any) -> Iterator[Case]:
-    try:
-        import mlx.core as mx
-    except ImportError:
-        print("quantize: mlx is not installed; its cases are left out")
-        return
-    mx.set_default_device(mx.cpu)
-    x = mx.array(w)
-    mx.eval(x)
-
-    def theirs() -> Any:
-        arrays = mx.quantize(x, group_size=64, bits=4)
-        mx.eval(*arrays)
-        return arrays
-
-    def ours() -> Any:
-        q = engine.quantize(w, "mlx_affine4", group_size=64)
-        return q.codes, q.scales, q.biases
-
+def ternary_cases(engine: Any, who: Callable, label: str, w: Any) -> Iterator[Case]:
+    n = w.size
+    size = dict(bytes=5.0 * n, flops=0.0, working_set=5.0 * n)
+    note = "one thread; temporary given too"
+    codes, scales = np.zeros(n, np.int8), np.zeros(1, np.float32)
+    numpy_codes, temporary = np.zeros(n, np.int8), np.zeros(n, np.float32)
     yield Case(
         "quantize",
-        "mlx_affine4, 1024 x 1024, group 64, fresh outputs",
+        f"ternary, {label} values, outputs given",
         [
-            Side("switchyard", ours, who=who),
-            Side("mlx", theirs, "CPU; its number of threads cannot be set"),
+            Side("switchyard", lambda: engine.quantize(w, "ternary", out=(codes, scales)), who=who),
+            Side("numpy", lambda: numpy_ternary_into(w, numpy_codes, temporary), note),
+            *torch_ternary(w, given=True),
         ],
-        check_bytes,
-        bytes=w.nbytes * (1 + 0.125 + 8 / 256),
-        flops=0.0,
-        working_set=w.nbytes * 1.16,
+        check_ternary(w),
+        **size,
+    )
+    del codes, numpy_codes, temporary
+    yield Case(
+        "quantize",
+        f"ternary, {label} values, fresh outputs",
+        [
+            Side("switchyard", lambda: engine.quantize(w, "ternary"), who=who),
+            Side("numpy", lambda: numpy_ternary(w), "one thread"),
+            *torch_ternary(w, given=False),
+        ],
+        check_ternary(w),
+        **size,
     )
 
 
-def gguf_side(name: str, w: Any) -> list[Side]:
-    """gguf-py quantises the simple blocks only."""
-    try:
-        import gguf
-    except ImportError:
-        print("quantize: gguf is not installed; left out")
-        return []
-    kind = gguf.GGMLQuantizationType[name.upper()]
-    if name in ("q4_k", "q6_k"):
-        return []
-    return [
-        Side(
-            "gguf-py",
-            lambda: (gguf.quants.quantize(w, kind),),
-            "NumPy code, one thread",
-        )
-    ]
+def mlx_cases(engine: Any, who: Callable, w: Any) -> Iterator[Case]:
+    peer = mlx_affine(w)
+    if peer is None:
+        return
+    note = "CPU; its number of threads cannot be set"
+    size = w.nbytes * (1 + OTHERS["mlx_affine4"] / 4)
+    shape = f"{w.shape[0]} x {w.shape[1]}"
+    common = dict(bytes=size, flops=0.0, working_set=size)
 
+    def ours(out: Any = None) -> Any:
+        q = engine.quantize(w, "mlx_affine4", group_size=64, out=out)
+        return q.codes, q.scales, q.biases
 
-def ggml_side(name: str, w: Any) -> list[Side]:
-    """ggml's C code, where SWITCHYARD_GGML names a library of benchmarks/build_ggml.sh."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "peers"))
-    from ggml import Ggml
-
-    ggml = Ggml.from_environment("SWITCHYARD_GGML")
-    if ggml is None:
-        return []
-    return [Side("ggml", lambda: (ggml.quantize(w, name),), "its reference quantiser in C, one thread")]
-
-
-def gguf_cases(engine: Any, who: Any, w: Any) -> Iterator[Case]:
-    if "SWITCHYARD_GGML" not in os.environ:
-        print("quantize: SWITCHYARD_GGML names no library of build_ggml.sh; ggml is left out")
-    sizes = {"q4_0": 18 / 32, "q8_0": 34 / 32, "tq2_0": 66 / 256, "q4_k": 144 / 256, "q6_k": 210 / 256}
-    for name, size in sizes.items():
-        others = gguf_side(name, w) + ggml_side(name, w)
-        if not others:
-            continue
+    given = engine.quantize(w, "mlx_affine4", group_size=64)
+    for kind, out in (("fresh outputs", None), ("outputs given", given)):
         yield Case(
             "quantize",
-            f"{name}, 1024 x 1024, fresh outputs",
+            f"mlx_affine4, {shape}, group 64, {kind}",
+            [
+                Side("switchyard", lambda out=out: ours(out), who=who),
+                Side("mlx", peer.quantize, note + "; outputs are always fresh"),
+            ],
+            check_bytes,
+            **common,
+        )
+    y = np.zeros_like(w)
+    for kind, target in (("fresh output", None), ("output given", y)):
+        yield Case(
+            "quantize",
+            f"mlx_affine4 dequantised, {shape}, group 64, {kind}",
             [
                 Side(
                     "switchyard",
-                    lambda name=name: (engine.quantize(w, name).blocks,),
+                    lambda target=target: (engine.dequantize(given, out=target),),
                     who=who,
                 ),
-                *others,
+                Side("mlx", peer.dequantize, note + "; outputs are always fresh"),
+            ],
+            check_bytes,
+            **common,
+        )
+
+
+def l2_cases(who: Callable, w: Any, quick: bool) -> Iterator[Case]:
+    """One thread against ggml's one thread, everything in the second-level cache."""
+    peer = ggml()
+    if peer is None:
+        print("quantize: SWITCHYARD_GGML names no library of build_ggml.sh; ggml is left out")
+        return
+    import switchyard
+
+    alone = switchyard.Engine(threads=1, cache_dir="")
+    note = "its reference code in C, one thread"
+    for name, each in BLOCKS.items():
+        if quick and name not in ("q4_0", "tq2_0"):
+            continue
+        q = alone.quantize(w, name)
+        blocks, y, theirs = np.zeros_like(q.blocks), np.zeros_like(w), np.zeros_like(w)
+        size = w.nbytes + each * w.size
+        common = dict(bytes=size, flops=0.0, working_set=size, time=0.4)
+        yield Case(
+            "quantize",
+            f"{name}, {w.size} values in L2, one thread, outputs given",
+            [
+                Side("switchyard", lambda: (alone.quantize(w, name, out=q).blocks,), who=who),
+                Side("ggml", lambda: (peer.quantize(w, name, out=blocks),), note),
             ],
             check_ggml(name),
-            bytes=w.nbytes + w.size * size,
-            flops=0.0,
-            working_set=w.nbytes + w.size * size,
+            **common,
         )
+        yield Case(
+            "quantize",
+            f"{name} dequantised, {w.size} values in L2, one thread, output given",
+            [
+                Side("switchyard", lambda: (alone.dequantize(q, out=y),), who=who),
+                Side("ggml", lambda: (peer.dequantize(q.blocks, name, out=theirs),), note),
+            ],
+            check_ggml(name),
+            **common,
+        )
+
+
+def gguf_cases(engine: Any, who: Callable, w: Any) -> Iterator[Case]:
+    """gguf-py, which many converters call."""
+    for name in ("q4_0", "q8_0", "tq2_0"):
+        others = gguf_side(name, w)
+        if not others:
+            return
+        yield Case(
+            "quantize",
+            f"{name}, 1024 x 1024, fresh outputs",
+            [Side("switchyard", lambda: (engine.quantize(w, name).blocks,), who=who), *others],
+            check_bytes,
+            bytes=w.nbytes + w.size * BLOCKS[name],
+            flops=0.0,
+            working_set=w.nbytes + w.size * BLOCKS[name],
+            time=0.4,
+        )
+
+
+def memory_cases(engine: Any, who: Callable, w: Any) -> Iterator[Case]:
+    """Formats that memory limits, at 1e8 values, beside copies of as many bytes."""
+    y = np.zeros_like(w)
+    for name, each in {**BLOCKS, **OTHERS}.items():
+        if name in SEARCHED:
+            continue
+        options = {"granularity": "row"} if name == "int8" else {}
+        q = engine.quantize(w, name, **options)
+        size = w.nbytes + each * w.size
+        common = dict(bytes=size, flops=0.0, working_set=size, time=0.3)
+        label = f"{name}{' by row' if options else ''}"
+        yield Case(
+            "quantize",
+            f"{label}, 1e8 values, outputs given",
+            [
+                Side(
+                    "switchyard",
+                    lambda: engine.quantize(w, name, out=q, **options),
+                    "no peer: the copy is the measure",
+                    who=who,
+                )
+            ],
+            check_bytes,
+            **common,
+        )
+        yield Case(
+            "quantize",
+            f"{label} dequantised, 1e8 values, output given",
+            [
+                Side(
+                    "switchyard",
+                    lambda: engine.dequantize(q, out=y),
+                    "no peer: the copy is the measure",
+                    who=who,
+                )
+            ],
+            check_bytes,
+            **common,
+        )
+        del q

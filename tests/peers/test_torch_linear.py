@@ -200,3 +200,19 @@ def test_threads_have_memory_of_their_own(engine):
     for t in team:
         t.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fake_quantisation_passes_gradients_straight_through(dtype, engine):
+    weight = torch.randn(48, 256).to(dtype).requires_grad_()
+    x = torch.randn(5, 256).to(dtype)
+    for format, options in (("q4_0", {}), ("mlx_affine4", {"group_size": 32}), ("ternary", {})):
+        weight.grad = None
+        rounded = switchyard.torch.fake_quantize(weight, format, engine=engine, **options)
+        want = engine.dequantize(engine.quantize(weight.detach(), format, **options))
+        assert rounded.dtype is dtype and torch.equal(rounded, want)
+        torch.nn.functional.linear(x, rounded).sum().backward()
+        torch.testing.assert_close(weight.grad, x.sum(0).expand(48, 256))
+    columns = torch.randn(64, 48, dtype=dtype).t()
+    want = engine.round_trip(columns.contiguous(), "q8_0")
+    assert torch.equal(switchyard.torch.fake_quantize(columns, "q8_0", engine=engine), want)

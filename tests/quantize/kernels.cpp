@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstddef>
 #include <thread>
 
 #include "../../plugins/cpu/lists.hpp"
@@ -58,8 +59,15 @@ std::int32_t run(const Backend &backend, std::string_view op, sy_call &call, sy_
   call.threads = backend.threads;
   for (std::uint32_t i = 0; i < list.count; ++i) {
     const cpu::KernelDef &kernel = list.defs[i];
-    if (kernel.supports(kernel, ctx, call, nullptr) == SY_OK)
-      return kernel.run(kernel, ctx, call, error);
+    if (kernel.supports(kernel, ctx, call, nullptr) != SY_OK) continue;
+    call.workspace_size =
+        kernel.workspace_size != nullptr ? kernel.workspace_size(kernel, ctx, call) : 0;
+    std::vector<std::max_align_t> workspace(call.workspace_size / sizeof(std::max_align_t) + 1);
+    call.workspace = workspace.data();
+    const std::int32_t status = kernel.run(kernel, ctx, call, error);
+    call.workspace = nullptr;
+    call.workspace_size = 0;
+    return status;
   }
   return SY_E_UNSUPPORTED;
 }

@@ -4,6 +4,8 @@
 
 #include <optional>
 
+#include <switchyard/quantize.hpp>
+
 #include "calls.hpp"
 
 namespace switchyard::python {
@@ -68,16 +70,11 @@ bool starts_with(const string &text, std::string_view lower) {
   return true;
 }
 
-nb::object quantize(Engine &engine, nb::handle x, nb::handle format, nb::handle group_size,
-                    nb::handle granularity, nb::handle scale, nb::handle nonfinite,
-                    nb::handle rounding, nb::handle seed, nb::handle out) {
-  const Outputs outputs(out);
-  const bool torch_out = is_torch(x, "x");
+QuantizeOptions quantize_options(nb::handle format, nb::handle group_size, nb::handle granularity,
+                                 nb::handle scale, nb::handle nonfinite, nb::handle rounding,
+                                 nb::handle seed) {
   QuantizeOptions options;
   options.format = text("format", format);
-  if (outputs.scales.is_none() &&
-      (starts_with(options.format, "mlx_affine") || starts_with(options.format, "tern2")))
-    check_bf16_output(is_bf16(x), torch_out);
   if (!group_size.is_none())
     options.group_size = static_cast<int>(integer("group_size", group_size, 1, INT32_MAX));
   options.granularity = text("granularity", granularity);
@@ -85,6 +82,19 @@ nb::object quantize(Engine &engine, nb::handle x, nb::handle format, nb::handle 
   options.nonfinite = text("nonfinite", nonfinite);
   options.rounding = text("rounding", rounding);
   options.seed = seed_of(seed);
+  return options;
+}
+
+nb::object quantize(Engine &engine, nb::handle x, nb::handle format, nb::handle group_size,
+                    nb::handle granularity, nb::handle scale, nb::handle nonfinite,
+                    nb::handle rounding, nb::handle seed, nb::handle out) {
+  const Outputs outputs(out);
+  const bool torch_out = is_torch(x, "x");
+  QuantizeOptions options =
+      quantize_options(format, group_size, granularity, scale, nonfinite, rounding, seed);
+  if (outputs.scales.is_none() &&
+      (starts_with(options.format, "mlx_affine") || starts_with(options.format, "tern2")))
+    check_bf16_output(is_bf16(x), torch_out);
   const Array in(x, "x", Access::read), codes(outputs.codes, "out", Access::write),
       scales(outputs.scales, "out's scales", Access::write),
       biases(outputs.biases, "out's biases", Access::write);
@@ -113,29 +123,90 @@ Tensor borrowed(const Array &array) {
   return array.present() ? Tensor::adopt(array.view(), nullptr) : Tensor();
 }
 
-nb::object dequantize(Engine &engine, nb::handle object, nb::handle out) {
-  if (!nb::isinstance<PyQuantized>(object))
-    raise(ErrorCode::invalid_argument,
-          string("q must be a Quantized, not ") + nb::type_name(object.type()).c_str() +
-              "; build one from stored arrays with switchyard.Quantized(format, shape, ...)");
-  const auto &given = nb::cast<const PyQuantized &>(object);
-  const bool torch_out = is_torch(given.data(), "q");
-  if (out.is_none()) check_bf16_output(given.dtype == "bf16", torch_out);
-  const Array codes(given.data(), "codes", Access::read),
-      scales(given.scales, "scales", Access::read), biases(given.biases, "biases", Access::read),
-      target(out, "out", Access::write);
+/// The core's view of a Quantized, whose arrays it borrows.
+class Borrowed {
+ public:
+  explicit Borrowed(nb::handle object)
+      : given_(checked(object)),
+        torch_(is_torch(given_.data(), "q")),
+        codes_(given_.data(), "codes", Access::read),
+        scales_(given_.scales, "scales", Access::read),
+        biases_(given_.biases, "biases", Access::read) {
+    q.format = given_.format;
+    q.group_size = given_.group_size;
+    q.granularity = given_.granularity;
+    q.shape = given_.shape;
+    q.dtype = value(parse_dtype(given_.dtype));
+    q.codes = borrowed(codes_);
+    q.scales = borrowed(scales_);
+    q.biases = borrowed(biases_);
+  }
+
+  /// The answer of a call that wrote to `out`, if there is one.
+  template <class Call>
+  nb::object run(nb::handle out, Call call) {
+    if (out.is_none()) check_bf16_output(given_.dtype == "bf16", torch_);
+    const Array target(out, "out", Access::write);
+    RunInfo info;
+    Tensor y = value(run_call(codes_.view(), [&] { return call(target.view(), &info); }));
+    remember(std::move(info));
+    return target.present() ? nb::borrow(out) : wrapped(std::move(y), torch_);
+  }
+
   Quantized q;
-  q.format = given.format;
-  q.group_size = given.group_size;
-  q.granularity = given.granularity;
-  q.shape = given.shape;
-  q.dtype = value(parse_dtype(given.dtype));
-  q.codes = borrowed(codes);
-  q.scales = borrowed(scales);
-  q.biases = borrowed(biases);
+
+ private:
+  static const PyQuantized &checked(nb::handle object) {
+    if (!nb::isinstance<PyQuantized>(object))
+      raise(ErrorCode::invalid_argument,
+            string("q must be a Quantized, not ") + nb::type_name(object.type()).c_str() +
+                "; build one from stored arrays with switchyard.Quantized(format, shape, ...)");
+    return nb::cast<const PyQuantized &>(object);
+  }
+
+  const PyQuantized &given_;
+  bool torch_;
+  Array codes_, scales_, biases_;
+};
+
+nb::object dequantize(Engine &engine, nb::handle object, nb::handle out) {
+  Borrowed given(object);
+  return given.run(out, [&](const TensorView &target, RunInfo *info) {
+    return engine.dequantize(given.q, target, info);
+  });
+}
+
+/// `rows`: [first, count], or with `listed` the rows themselves.
+nb::object dequantize_part(Engine &engine, nb::handle object, const std::vector<std::int64_t> &rows,
+                           bool listed, std::int64_t first_column, std::int64_t columns,
+                           nb::handle out) {
+  Borrowed given(object);
+  QuantizedPart part;
+  part.first_column = first_column;
+  part.columns = columns;
+  if (listed) {
+    part.row_list = rows;
+  } else {
+    part.first_row = rows.at(0);
+    part.rows = rows.at(1);
+  }
+  return given.run(out, [&](const TensorView &target, RunInfo *info) {
+    return switchyard::dequantize_part(engine, given.q, part, target, info);
+  });
+}
+
+nb::object round_trip(Engine &engine, nb::handle x, nb::handle format, nb::handle group_size,
+                      nb::handle granularity, nb::handle scale, nb::handle nonfinite,
+                      nb::handle rounding, nb::handle seed, nb::handle out) {
+  const bool torch_out = is_torch(x, "x");
+  const QuantizeOptions options =
+      quantize_options(format, group_size, granularity, scale, nonfinite, rounding, seed);
+  if (out.is_none()) check_bf16_output(is_bf16(x), torch_out);
+  const Array in(x, "x", Access::read), target(out, "out", Access::write);
   RunInfo info;
-  Tensor y =
-      value(run_call(codes.view(), [&] { return engine.dequantize(q, target.view(), &info); }));
+  Tensor y = value(run_call(in.view(), [&] {
+    return switchyard::round_trip(engine, in.view(), options, target.view(), &info);
+  }));
   remember(std::move(info));
   return target.present() ? nb::borrow(out) : wrapped(std::move(y), torch_out);
 }
@@ -176,7 +247,10 @@ Attributes:
 void bind_quantize(nb::module_ &m, EngineClass &engine) {
   using namespace nb::literals;
   const auto a = nb::arg().none();
-  engine.def("quantize", &quantize, a, a, a, a, a, a, a, a, a).def("dequantize", &dequantize, a, a);
+  engine.def("quantize", &quantize, a, a, a, a, a, a, a, a, a)
+      .def("dequantize", &dequantize, a, a)
+      .def("dequantize_part", &dequantize_part, a, a, a, a, a, a)
+      .def("round_trip", &round_trip, a, a, a, a, a, a, a, a, a);
 
   nb::class_<PyQuantized> quantized(m, "Quantized", kQuantizedDoc);
   quantized

@@ -85,6 +85,29 @@ class Engine:
         /,
     ) -> Quantized: ...
     def dequantize(self, q: Quantized, out: Any, /) -> Any: ...
+    def dequantize_part(
+        self,
+        q: Quantized,
+        rows: list[int],
+        listed: bool,
+        first_column: int,
+        columns: int,
+        out: Any,
+        /,
+    ) -> Any: ...
+    def round_trip(
+        self,
+        x: Any,
+        format: str,
+        group_size: int | None,
+        granularity: str,
+        scale: str | None,
+        nonfinite: str,
+        rounding: str,
+        seed: int,
+        out: Any,
+        /,
+    ) -> Any: ...
     def kmeans(
         self,
         x: Any,

@@ -15,8 +15,9 @@ from ._errors import InputError
 from ._host import BackendConfig, CallTiming, benchmark
 from ._kmeans import KMeansCalls
 from ._layers import LayerCalls
+from ._quantize import QuantizeCalls
 from ._ragged import RaggedCalls
-from ._results import KMeansResult, Quantized
+from ._results import KMeansResult
 
 
 class _Default(str):
@@ -28,7 +29,7 @@ class _Default(str):
 _ADAPTIVE = _Default("adaptive")
 
 
-class Engine(KMeansCalls, LayerCalls, RaggedCalls):
+class Engine(KMeansCalls, LayerCalls, QuantizeCalls, RaggedCalls):
     """Routes calls to verified, measured backends. Thread-safe; the GIL is released while it works.
 
     Arrays are read where they are, whatever their strides: NumPy arrays, torch tensors, and
@@ -125,76 +126,6 @@ class Engine(KMeansCalls, LayerCalls, RaggedCalls):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
         return self
-
-    def quantize(
-        self,
-        x: Any,
-        format: str,
-        *,
-        group_size: int | None = None,
-        granularity: str = "tensor",
-        scale: str | None = None,
-        nonfinite: str = "error",
-        rounding: str = "nearest",
-        seed: int = 0,
-        out: Any = None,
-    ) -> Quantized:
-        """Quantises x [..., K] (float32, float16 or bfloat16), byte-exact with the format's owner.
-
-        Args:
-            x: finite values; the last dimension contiguous, leading ones with any stride.
-            format: blocks along K: "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q6_k", "tq1_0",
-                "tq2_0", "q2_0", "mxfp4_ggml"; groups along K: "mxfp4", "mlx_affine2", 3, 4, 5, 6
-                and 8, "tern2"; "ternary", "i2_s", "int8"; any case.
-            group_size: 32, 64 or 128 for the MLX formats and "tern2" (default 64); 32 to 256 for
-                "ternary" with granularity "group".
-            granularity: one scale per "tensor" or "row" ("ternary", "tern2", "int8"), "group"
-                ("ternary", "tern2") or "channel", the first dimension ("int8").
-            scale: None for the owner's rule; "absmax" or "absmean" for "tq1_0", "tq2_0" and "q2_0";
-                "floor" or "rceil" for the mxfp4 formats.
-            nonfinite: "error", or "saturate": NaN counts as 0, infinities as the largest number.
-            rounding: "nearest", or "stochastic" ("int8"): up with the probability of the fraction,
-                the same for the same seed whatever computes it.
-            seed: of stochastic rounding.
-            out: contiguous arrays to write to: the blocks or codes, a sequence (codes, scales,
-                biases), or a Quantized of an equal call. They are the arrays of the result.
-
-        Returns:
-            Quantized, with `.blocks` or `.codes`, `.scales`, `.biases` (None where absent),
-            `.format` and `.shape`.
-
-        Raises:
-            InputError: "shape" (K is no multiple of the block), "dtype", "nonfinite" or "overflow"
-                (`.index` names the first such value), "usage" (unknown format or option).
-        """
-        return self._core.quantize(
-            x,
-            format,
-            group_size,
-            granularity,
-            scale,
-            nonfinite,
-            rounding,
-            seed,
-            out,
-        )
-
-    def dequantize(self, q: Quantized, *, out: Any = None) -> Any:
-        """The values of q, in its original shape and dtype, or written to `out`.
-
-        Args:
-            q: from `quantize`, or a Quantized made from stored arrays.
-            out: array of q's shape, float32, float16 or bfloat16, last dimension contiguous; its
-                dtype decides the rounding.
-
-        Returns:
-            The new array, or `out`.
-
-        Raises:
-            InputError: "shape" or "dtype" where the arrays of q do not fit its format and shape,
-                "usage" for an unknown format.
-        """
-        return self._core.dequantize(q, out)
 
     def kmeans(
         self,

@@ -23,6 +23,7 @@ except ImportError as error:
     ) from error
 
 from ._torch_attention import Attention
+from ._torch_fake import fake_quantize
 from ._torch_linear import LinearReport, QuantizedLinear, quantize_linear
 from ._torch_patch import Patch, patch, status, unpatch
 
@@ -31,6 +32,7 @@ __all__ = [
     "LinearReport",
     "Patch",
     "QuantizedLinear",
+    "fake_quantize",
     "patch",
     "quantize_linear",
     "status",

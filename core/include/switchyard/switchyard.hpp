@@ -9,5 +9,6 @@
 #include <switchyard/layers.hpp>
 #include <switchyard/models.hpp>
 #include <switchyard/progress.hpp>
+#include <switchyard/quantize.hpp>
 #include <switchyard/result.hpp>
 #include <switchyard/tensor.hpp>

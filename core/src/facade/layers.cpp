@@ -11,57 +11,12 @@
 #include <algorithm>
 #include <array>
 
-#include "base/call_frame.hpp"
-#include "base/progress_scope.hpp"
-#include "base/status_codes.hpp"
-#include "host/float_state.hpp"
+#include "facade/free_calls.hpp"
 #include "io/strided.hpp"
 #include "ops/quantize_formats.hpp"
 
 namespace switchyard {
 namespace {
-
-/// Nothing that runs out of memory throws at the caller.
-template <class F>
-auto guarded(F &&f) -> decltype(f()) {
-  const FloatStateGuard state;
-  try {
-    return f();
-  } catch (const std::bad_alloc &) {
-    return fail(ErrorCode::out_of_memory, "out of memory");
-  }
-}
-
-Status run(Engine &engine, std::string_view op, CallFrame &frame, RunInfo *info) {
-  frame.call().threads = static_cast<std::uint32_t>(engine.threads());
-  sy_error error = make_abi_error();
-  watch(frame.call());
-  const std::int32_t status = engine.run(op, frame.call(), &error, info);
-  if (status == SY_OK) return {};
-  return tl::unexpected(from_abi(error, status, op));
-}
-
-/// x as a matrix [rows, last dimension]: a view where the leading dimensions lie evenly, else
-/// nullopt.
-std::optional<TensorView> as_matrix(const TensorView &x) {
-  const int last = x.rank() - 1;
-  std::int64_t rows = 1, step = 0;
-  for (int i = last - 1; i >= 0; --i) {
-    if (x.dim(i) == 1) continue;
-    if (rows == 1)
-      step = x.stride(i);
-    else if (x.stride(i) != step * rows)
-      return std::nullopt;
-    rows *= x.dim(i);
-  }
-  sy_tensor raw = x.raw();
-  raw.rank = 2;
-  raw.shape[1] = x.dim(last);
-  raw.strides[1] = x.stride(last);
-  raw.shape[0] = rows;
-  raw.strides[0] = rows > 1 ? step : std::max<std::int64_t>(x.dim(last), 1);
-  return TensorView(raw);
-}
 
 /// A contiguous copy.
 Result<Tensor> copied(const TensorView &x) {
@@ -134,7 +89,7 @@ Result<Tensor> multiply(Engine &engine, const TensorView &x, Weights w, const Ma
   frame.input(SY_MATMUL_IN_BIASES, w.biases);
   frame.input(SY_MATMUL_IN_ADD, o.add);
   frame.output(SY_MATMUL_OUT_Y, target ? *target : *as_matrix(y));
-  if (auto ok = run(engine, SY_OP_MATMUL, frame, o.output.info); !ok)
+  if (auto ok = run_call(engine, SY_OP_MATMUL, frame, o.output.info); !ok)
     return tl::unexpected(std::move(ok.error()));
   return y;
 }
@@ -185,7 +140,7 @@ Result<Tensor> run_like(Engine &engine, std::string_view op, CallFrame &frame, c
     y = std::move(*made);
   }
   frame.output(0, output.out.present() ? output.out : y.view());
-  if (auto ok = run(engine, op, frame, output.info); !ok)
+  if (auto ok = run_call(engine, op, frame, output.info); !ok)
     return tl::unexpected(std::move(ok.error()));
   return y;
 }
@@ -295,7 +250,7 @@ Result<Tensor> rope(Engine &engine, TensorView x, const RopeOptions &o) {
       y = std::move(*made);
     }
     frame.output(SY_ROPE_OUT_Y, four_axes(out.present() ? out : y.view()));
-    if (auto ok = run(engine, SY_OP_ROPE, frame, o.output.info); !ok)
+    if (auto ok = run_call(engine, SY_OP_ROPE, frame, o.output.info); !ok)
       return tl::unexpected(std::move(ok.error()));
     return y;
   });

@@ -128,9 +128,15 @@ struct DecodeQ8_0 {
 /// The n <= 8 bytes at p, as the low bytes of a number.
 template <int kBytes>
 HWY_INLINE uint64_t load_word(const uint8_t *p) {
-  uint64_t word = 0;
-  memcpy(&word, p, kBytes);
-  return word;
+  if constexpr (kBytes == 3 || kBytes == 5 || kBytes == 6) {
+    // In two loads: a copy of so many bytes goes through memory.
+    constexpr int kFirst = kBytes == 3 ? 2 : 4;
+    return load_word<kFirst>(p) | load_word<kBytes - kFirst>(p + kFirst) << 8 * kFirst;
+  } else {
+    uint64_t word = 0;
+    memcpy(&word, p, kBytes);
+    return word;
+  }
 }
 
 /// Where in eight codes' bytes the code of each lane starts: a shuffle that brings its two bytes

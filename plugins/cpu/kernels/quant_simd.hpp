@@ -197,11 +197,12 @@ HWY_INLINE hn::Vec<DI> to_int(VF v) {
 #endif
 }
 
-/// The lanes of a, b, c, d in order as bytes: of -128..127 with `kSigned`, else of 0..255.
+using VW = hn::Vec<hn::Repartition<int16_t, DF>>;
+
+/// What ReorderDemote2To made of vectors a, b and of c, d: their lanes in order as bytes, of -128
+/// to 127 with `kSigned`, else of 0 to 255.
 template <bool kSigned>
-HWY_INLINE VB narrow(hn::Vec<DI> a, hn::Vec<DI> b, hn::Vec<DI> c, hn::Vec<DI> d) {
-  const hn::Repartition<int16_t, DF> d16;
-  const auto low = hn::ReorderDemote2To(d16, a, b), high = hn::ReorderDemote2To(d16, c, d);
+HWY_INLINE VB narrow16(VW low, VW high) {
 #if HWY_TARGET <= HWY_AVX3
   const VB bytes{kSigned ? _mm512_packs_epi16(low.raw, high.raw)
                          : _mm512_packus_epi16(low.raw, high.raw)};
@@ -213,44 +214,71 @@ HWY_INLINE VB narrow(hn::Vec<DI> a, hn::Vec<DI> b, hn::Vec<DI> c, hn::Vec<DI> d)
   return hn::BitCast(D8(), hn::TableLookupLanes(hn::BitCast(DI(), bytes), order));
 }
 
+/// The lanes of a, b, c, d in order as bytes.
+template <bool kSigned>
+HWY_INLINE VB narrow(hn::Vec<DI> a, hn::Vec<DI> b, hn::Vec<DI> c, hn::Vec<DI> d) {
+  const hn::Repartition<int16_t, DF> d16;
+  return narrow16<kSigned>(hn::ReorderDemote2To(d16, a, b), hn::ReorderDemote2To(d16, c, d));
+}
+
+/// a0 + wa * a1 of neighbouring bytes, in 16 bits; b0 + wb * b1 of neighbouring 16 bits, in 32.
+HWY_INLINE VB join_bytes(VB codes, int weight) {
+#if HWY_TARGET <= HWY_AVX3
+  return VB{
+      _mm512_maddubs_epi16(codes.raw, _mm512_set1_epi16(static_cast<short>(weight << 8 | 1)))};
+#else
+  return VB{
+      _mm256_maddubs_epi16(codes.raw, _mm256_set1_epi16(static_cast<short>(weight << 8 | 1)))};
+#endif
+}
+HWY_INLINE VU join_words(VB words, int weight) {
+#if HWY_TARGET <= HWY_AVX3
+  return VU{_mm512_madd_epi16(words.raw, _mm512_set1_epi32(weight << 16 | 1))};
+#else
+  return VU{_mm256_madd_epi16(words.raw, _mm256_set1_epi32(weight << 16 | 1))};
+#endif
+}
+
 /// Packs codes of kBits bits, a byte each, low bits first: kCodes * kBits / 8 bytes at `out`.
 template <int kBits>
 HWY_INLINE void pack_codes(VB codes, uint8_t *out) {
-  constexpr size_t kBytes = kCodes * kBits / 8;
   if constexpr (kBits == 8) {
     hn::StoreU(codes, D8(), out);
+  } else if constexpr (kBits == 4) {
+    const VB pairs = join_bytes(codes, 16);
+#if HWY_TARGET <= HWY_AVX3
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(out), _mm512_cvtepi16_epi8(pairs.raw));
+#else
+    const __m256i packed = _mm256_packus_epi16(pairs.raw, pairs.raw);
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(out),
+                     _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+#endif
   } else {
-    // Neighbours join: bytes in 16 bits, those in 32 bits, those in 64 bits.
-    const hn::Repartition<uint16_t, DF> d16;
-    const DU d32;
-    auto w16 = hn::BitCast(d16, codes);
-    const auto low16 = hn::Set(d16, 0xFF);
-    w16 = hn::Or(hn::And(w16, low16), hn::ShiftRight<8 - kBits>(hn::AndNot(low16, w16)));
-    auto w32 = hn::BitCast(d32, hn::And(w16, hn::Set(d16, (1u << 2 * kBits) - 1)));
-    const auto low32 = hn::Set(d32, 0xFFFF);
-    w32 = hn::Or(hn::And(w32, low32), hn::ShiftRight<16 - 2 * kBits>(hn::AndNot(low32, w32)));
+    const VU fours = join_words(join_bytes(codes, 1 << kBits), 1 << 2 * kBits);
     if constexpr (kBits == 2) {
-      store_bytes(w32, out);
-    } else if constexpr (kBits == 4) {
-      const hn::Rebind<uint16_t, DU> h16;
-      hn::StoreU(hn::TruncateTo(h16, w32), h16, reinterpret_cast<uint16_t *>(out));
+      store_bytes(fours, out);
     } else {
       const hn::Repartition<uint64_t, DF> d64;
-      auto w64 = hn::BitCast(d64, hn::And(w32, hn::Set(d32, (1u << 4 * kBits) - 1)));
-      const auto low64 = hn::Set(d64, 0xFFFFFFFFu);
-      w64 = hn::Or(hn::And(w64, low64), hn::ShiftRight<32 - 4 * kBits>(hn::AndNot(low64, w64)));
+      const auto low = hn::Set(d64, 0xFFFFFFFFu);
+      const auto w = hn::BitCast(d64, fours);
+      const auto eights =
+          hn::Or(hn::And(w, low), hn::ShiftRight<32 - 4 * kBits>(hn::AndNot(low, w)));
       // kBits bytes of every eight.
       alignas(16) static constexpr uint8_t kKeep[3][16] = {
           {0, 1, 2, 8, 9, 10, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128},
           {0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 128, 128, 128, 128, 128, 128},
           {0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 128, 128, 128, 128}};
       const VB keep = hn::LoadDup128(D8(), kKeep[kBits == 3 ? 0 : kBits - 4]);
-      alignas(64) uint8_t spread[kCodes], dense[kCodes + 16];
-      hn::Store(hn::TableLookupBytesOr0(hn::BitCast(D8(), w64), keep), D8(), spread);
+      alignas(64) uint8_t spread[kCodes];
+      hn::Store(hn::TableLookupBytesOr0(hn::BitCast(D8(), eights), keep), D8(), spread);
       const hn::Full128<uint8_t> d128;
-      for (size_t k = 0; k < kCodes / 16; ++k)
-        hn::StoreU(hn::Load(d128, spread + 16 * k), d128, dense + 2 * kBits * k);
-      memcpy(out, dense, kBytes);
+      constexpr size_t kPart = 2 * kBits, kBytes = kCodes / 16 * kPart;
+      for (size_t at = 0, k = 0; at < kBytes; at += kPart, k += 16) {
+        if (at + 16 <= kBytes)  // the next one overwrites what this has too much
+          hn::StoreU(hn::Load(d128, spread + k), d128, out + at);
+        else
+          memcpy(out + at, spread + k, kPart);
+      }
     }
   }
 }

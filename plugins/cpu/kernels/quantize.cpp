@@ -42,6 +42,11 @@ constexpr KernelDef kernel(const char *name, const QuantKernel *data, RunFn run)
           nullptr};
 }
 
+constexpr KernelDef with_workspace(KernelDef def) {
+  def.workspace_size = ternary_workspace;
+  return def;
+}
+
 struct Types {
   QuantKernel f32, f16, bf16;
 };
@@ -142,15 +147,16 @@ constexpr KernelDef kKernels[] = {
     kernel("quantize.f32_mlx_affine8.group", &kAffine8.f32, quantize_affine<8, float>),
     kernel("quantize.f16_mlx_affine8.group", &kAffine8.f16, quantize_affine<8, float16_t>),
     kernel("quantize.bf16_mlx_affine8.group", &kAffine8.bf16, quantize_affine<8, bfloat16_t>),
-    kernel("quantize.f32_ternary.mean", &kTERNARY.f32, quantize_ternary<float>),
-    kernel("quantize.f16_ternary.mean", &kTERNARY.f16, quantize_ternary<float16_t>),
-    kernel("quantize.bf16_ternary.mean", &kTERNARY.bf16, quantize_ternary<bfloat16_t>),
-    kernel("quantize.f32_tern2.mean", &kTERN2.f32, quantize_tern2<float>),
-    kernel("quantize.f16_tern2.mean", &kTERN2.f16, quantize_tern2<float16_t>),
-    kernel("quantize.bf16_tern2.mean", &kTERN2.bf16, quantize_tern2<bfloat16_t>),
-    kernel("quantize.f32_i2_s.mean", &kI2_S.f32, quantize_i2_s<float>),
-    kernel("quantize.f16_i2_s.mean", &kI2_S.f16, quantize_i2_s<float16_t>),
-    kernel("quantize.bf16_i2_s.mean", &kI2_S.bf16, quantize_i2_s<bfloat16_t>),
+    with_workspace(kernel("quantize.f32_ternary.mean", &kTERNARY.f32, quantize_ternary<float>)),
+    with_workspace(kernel("quantize.f16_ternary.mean", &kTERNARY.f16, quantize_ternary<float16_t>)),
+    with_workspace(
+        kernel("quantize.bf16_ternary.mean", &kTERNARY.bf16, quantize_ternary<bfloat16_t>)),
+    with_workspace(kernel("quantize.f32_tern2.mean", &kTERN2.f32, quantize_tern2<float>)),
+    with_workspace(kernel("quantize.f16_tern2.mean", &kTERN2.f16, quantize_tern2<float16_t>)),
+    with_workspace(kernel("quantize.bf16_tern2.mean", &kTERN2.bf16, quantize_tern2<bfloat16_t>)),
+    with_workspace(kernel("quantize.f32_i2_s.mean", &kI2_S.f32, quantize_i2_s<float>)),
+    with_workspace(kernel("quantize.f16_i2_s.mean", &kI2_S.f16, quantize_i2_s<float16_t>)),
+    with_workspace(kernel("quantize.bf16_i2_s.mean", &kI2_S.bf16, quantize_i2_s<bfloat16_t>)),
     kernel("quantize.f32_int8.largest", &kINT8.f32, quantize_int8<float>),
     kernel("quantize.f16_int8.largest", &kINT8.f16, quantize_int8<float16_t>),
     kernel("quantize.bf16_int8.largest", &kINT8.bf16, quantize_int8<bfloat16_t>),

@@ -2,7 +2,7 @@
 #pragma once
 /// MLX affine: a scale and a bias per group, codes as a bitstream with the low bits first.
 
-#include "quantize_blocks.hpp"
+#include "quantize_batch.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -22,6 +22,73 @@ HWY_INLINE AffineScale affine_scale(float min, float max, float top) {
   // Large where a group of equal values has the least scale: too large for the magic.
   const float q0 = __builtin_rintf(edge / signed_scale);
   return q0 != 0.0f ? AffineScale{edge / q0, edge} : AffineScale{signed_scale, 0.0f};
+}
+
+/// The same of kBatch groups.
+struct AffineScales {
+  alignas(64) float scale[kBatch], bias[kBatch], below[kBatch], above[kBatch];
+
+  /// False where single groups must be looked at: ranges too wide for f32 or for reciprocals.
+  HWY_INLINE bool find(VF min, VF max, float top) {
+    const DF df;
+    const DU du;
+    const VF low_size = hn::Abs(min), high_size = hn::Abs(max);
+    const VF wide = hn::Div(hn::Sub(max, min), hn::Set(df, top));
+    const VF least = hn::Set(df, 1e-7f);
+    const VF s = hn::IfThenElse(hn::Gt(wide, least), wide, least);
+    const auto low_edge = hn::Gt(low_size, high_size);
+    const VF edge = hn::IfThenElse(low_edge, min, max);
+    const VF signed_scale = hn::IfThenElse(low_edge, s, hn::Neg(s));
+    const VF q0 = hn::Round(hn::Div(edge, signed_scale));
+    const auto on_edge = hn::Ne(q0, hn::Zero(df));
+    const VF chosen = hn::IfThenElse(on_edge, hn::Div(edge, q0), signed_scale);
+    if (HWY_UNLIKELY(
+            !hn::AllTrue(du, hn::Lt(magnitude_bits(chosen), hn::Set(du, bits_of(0x1p64f))))))
+      return false;
+    hn::Store(chosen, df, scale);
+    hn::Store(hn::IfThenElseZero(on_edge, edge), df, bias);
+    // Products with these enclose the rounded quotient.
+    const VF reciprocal = hn::Div(hn::Set(df, 1.0f), chosen);
+    hn::Store(hn::Mul(reciprocal, hn::Set(df, 1.0f - 0x1p-22f)), df, below);
+    hn::Store(hn::Mul(reciprocal, hn::Set(df, 1.0f + 0x1p-22f)), df, above);
+    return true;
+  }
+};
+
+/// kBatch groups; false where they must be encoded one by one.
+template <int kBits, int kGroup, class T>
+HWY_INLINE bool encode_affine_batch(const T *x, uint8_t *codes, T *scale, T *bias) {
+  const DF df;
+  constexpr float kTop = static_cast<float>((1 << kBits) - 1);
+  VF least, most;
+  AffineScales scales;
+  if (!extremes_of_batch<kGroup>(x, &least, &most) || !scales.find(least, most, kTop)) return false;
+  store_rounded(hn::Load(df, scales.scale), scale);
+  store_rounded(hn::Load(df, scales.bias), bias);
+  for (int i = 0; i < kBatch * kGroup; i += kCodes) {
+    VI differ = hn::Zero(DI());
+    const auto part = [&](int k) HWY_ATTR {
+      const int at = i + k * kLanes, b = at / kGroup;
+      const VF v = hn::Sub(load_f32(x + at), hn::Set(df, scales.bias[b]));
+      const VI code = to_int(hn::Mul(v, hn::Set(df, scales.below[b])));
+      const VI other = to_int(hn::Mul(v, hn::Set(df, scales.above[b])));
+      differ = hn::Or(differ, hn::Xor(code, other));
+      return code;
+    };
+    VB bytes = narrow<false>(part(0), part(1), part(2), part(3));
+    if (HWY_UNLIKELY(!hn::AllFalse(DI(), hn::Ne(differ, hn::Zero(DI()))))) {
+      // Close to a tie: only the quotient tells.
+      const auto exact = [&](int k) HWY_ATTR {
+        const int at = i + k * kLanes, b = at / kGroup;
+        const VF v = hn::Sub(load_f32(x + at), hn::Set(df, scales.bias[b]));
+        return to_int(hn::Div(v, hn::Set(df, scales.scale[b])));
+      };
+      bytes = narrow<false>(exact(0), exact(1), exact(2), exact(3));
+    }
+    if constexpr (kBits < 8) bytes = hn::Min(bytes, hn::Set(D8(), (1 << kBits) - 1));
+    pack_codes<kBits>(bytes, codes + i * kBits / 8);
+  }
+  return true;
 }
 
 template <int kBits, int kGroup, class T, class TOut>
@@ -111,9 +178,18 @@ int32_t quantize_affine_groups(const Context &ctx, const sy_call &call, sy_error
     for_runs<const T>(rows, kGroup, u0, u1, [&](const T *p, int64_t u, int64_t n) {
       bool good = true;
       write_units<4096>(out, stream, kBytes, u, n, [&](int64_t at, int64_t m, uint8_t *to) {
-        for (int64_t g = 0; g < m; ++g, to += kBytes) {
+        for (int64_t g = 0, batch = 0; g < m; ++g, to += kBytes) {
           const int64_t group = u + at + g;
           const T *x = p + (at + g) * kGroup;
+          if (g >= batch && g + kBatch <= m) {
+            batch = g + kBatch;
+            if (HWY_LIKELY(
+                    (encode_affine_batch<kBits, kGroup>(x, to, scales + group, biases + group)))) {
+              g += kBatch - 1;
+              to += kBytes * (kBatch - 1);
+              continue;
+            }
+          }
           Encoded result = encode_affine<kBits, kGroup>(x, to, scales + group, biases + group);
           if (HWY_LIKELY(result == Encoded::ok)) continue;
           if (result == Encoded::nonfinite && saturate)

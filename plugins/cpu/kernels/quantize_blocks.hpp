@@ -41,6 +41,10 @@ template <class Codec>
 concept Paired = requires(const float *x, uint8_t *out) {
   Codec::encode_pair(x, out);
 };
+template <class Codec, class T>
+concept Batched = requires(const T *x, uint8_t *out) {
+  Codec::encode_batch(x, out);
+};
 template <class Codec>
 concept Searches = requires {
   Codec::kPace;
@@ -66,16 +70,26 @@ HWY_INLINE Encoded encode_one(const T *x, uint8_t *out) {
   }
 }
 
-/// Encodes block b of n at x; how many it did, 0 after an error.
+/// Encodes some of the `left` blocks at x; how many it did before an error.
 template <class Codec, class T>
-HWY_INLINE int encode_next(const T *x, int64_t left, bool saturate, uint8_t *to, Encoded *result) {
-  if constexpr (Paired<Codec> && sizeof(T) == 4) {
+HWY_INLINE int64_t encode_next(const T *x, int64_t left, bool saturate, uint8_t *to,
+                               Encoded *result) {
+  int64_t n = 1;
+  if constexpr (Batched<Codec, T>) {
+    if (left >= kLanes) {
+      if (HWY_LIKELY(Codec::encode_batch(x, to))) return kLanes;
+      n = kLanes;
+    }
+  } else if constexpr (Paired<Codec> && sizeof(T) == 4) {
     if (left >= 2 && Codec::encode_pair(x, to) == Encoded::ok) return 2;
   }
-  *result = encode_one<Codec>(x, to);
-  if (HWY_UNLIKELY(*result == Encoded::nonfinite) && saturate)
-    *result = encode_widened<Codec>(x, true, to);
-  return *result == Encoded::ok ? 1 : 0;
+  for (int64_t b = 0; b < n; ++b) {
+    *result = encode_one<Codec>(x + b * Codec::kBlock, to + b * Codec::kBytes);
+    if (HWY_UNLIKELY(*result == Encoded::nonfinite) && saturate)
+      *result = encode_widened<Codec>(x + b * Codec::kBlock, true, to + b * Codec::kBytes);
+    if (*result != Encoded::ok) return b;
+  }
+  return n;
 }
 
 template <class Codec, class T>
@@ -97,14 +111,13 @@ int32_t quantize_blocks(const KernelDef &, const Context &ctx, const sy_call &ca
         for (int64_t b = 0; b < m;) {
           const T *x = p + (at + b) * kBlock;
           Encoded result = Encoded::ok;
-          const int done = encode_next<Codec>(x, m - b, saturate, to + b * kBytes, &result);
-          b += done;
-          if (HWY_LIKELY(done != 0)) continue;
+          b += encode_next<Codec>(x, m - b, saturate, to + b * kBytes, &result);
+          if (HWY_LIKELY(result == Encoded::ok)) continue;
           const int64_t index = (u + at + b) * kBlock;
           if (result == Encoded::overflow)
             first.report(index, true);
           else
-            first.report(index + first_nonfinite(x, kBlock), false);
+            first.report(index + first_nonfinite(p + (at + b) * kBlock, kBlock), false);
           good = false;
           return false;
         }

@@ -1,12 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// Encoders of ggml blocks of 32 values with one or two scales, in one pass over registers.
+/// Encoders of ggml blocks of 32 values with one or two scales: block by block in one pass over
+/// registers, and many side by side.
 
-#include "quantize_blocks.hpp"
+#include "quantize_batch.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace quant {
+
+/// Bits of the first of 32 values that has this magnitude.
+template <class T>
+HWY_INLINE uint32_t first_of_magnitude(const T *x, uint32_t magnitude) {
+  const VU wanted = hn::Set(DU(), magnitude);
+  uint32_t found = 0;
+  for (int i = 0; i < 32; i += kLanes)
+    found |= mask_bits(hn::Eq(magnitude_bits(load_f32(x + i)), wanted)) << i;
+  return bits_of(load_scalar(x + __builtin_ctz(found)));
+}
 
 /// Bits of the first value of the largest magnitude among 32; at least kInfBits without the sign if
 /// any is not finite. Zeros count as positive.
@@ -24,11 +35,35 @@ HWY_INLINE uint32_t signed_largest_bits(const T *x) {
   for (int i = 0; i < 32; i += kLanes)
     positive = hn::Or(positive, hn::Eq(hn::BitCast(du, load_f32(x + i)), hn::Set(du, key >> 1)));
   if (HWY_LIKELY(hn::AllFalse(du, positive))) return key == 1 ? 0 : bits;
-  for (int i = 0; i < 32; ++i) {  // both signs: the first counts
-    const uint32_t value = bits_of(load_scalar(x + i));
-    if ((value & 0x7FFFFFFFu) == key >> 1) return key == 1 ? 0 : value;
+  return key == 1 ? 0 : first_of_magnitude(x, key >> 1);  // both signs
+}
+
+/// The same of each of kBatch blocks; false if any value is not finite.
+template <class T>
+HWY_INLINE bool signed_largest_of_batch(const T *x, VU *largest) {
+  const DU du;
+  const DI di;
+  // As signed integers positive values come out largest, as unsigned ones negative values.
+  const auto most =
+      fold_blocks<32>(di, x, Larger(), [](VF v) HWY_ATTR { return hn::BitCast(DI(), v); });
+  const VU least =
+      fold_blocks<32>(du, x, Larger(), [](VF v) HWY_ATTR { return hn::BitCast(DU(), v); });
+  const VU sign = hn::Set(du, 0x80000000u);
+  const VU up = hn::BitCast(du, hn::Max(most, hn::Zero(di)));
+  const VU down = hn::Sub(hn::Max(least, sign), sign);
+  if (HWY_UNLIKELY(!all_finite(hn::Max(up, down)))) return false;
+  *largest = hn::IfThenElse(hn::Gt(down, up), hn::Or(down, sign), up);
+  uint32_t both = mask_bits(hn::And(hn::Eq(down, up), hn::Ne(up, hn::Zero(du))));
+  if (HWY_UNLIKELY(both != 0)) {  // both signs: the first counts
+    alignas(64) uint32_t lanes[kBatch];
+    hn::Store(*largest, du, lanes);
+    for (; both != 0; both &= both - 1) {
+      const int b = __builtin_ctz(both);
+      lanes[b] = first_of_magnitude(x + b * 32, lanes[b]);
+    }
+    *largest = hn::Load(du, lanes);
   }
-  return bits;
+  return true;
 }
 
 /// Least and greatest of all lanes.
@@ -93,6 +128,25 @@ struct SignedCodec {
     if constexpr (kTop > 15) memcpy(out + kFifthAt, &fifth, sizeof(fifth));
     return put_scale(d, out + kScaleAt) ? Encoded::ok : Encoded::overflow;
   }
+
+  template <class T>
+  HWY_INLINE static bool encode_batch(const T *x, uint8_t *out) {
+    const DF df;
+    constexpr float kHalf = (kTop + 1) / 2;
+    VU largest;
+    if (!signed_largest_of_batch(x, &largest)) return false;
+    const VF d = hn::Mul(hn::BitCast(df, largest), hn::Set(df, -1.0f / kHalf));
+    Scales scales;
+    if (!scales.put(d)) return false;
+    alignas(64) float id[kBatch];
+    hn::Store(inverses(d), df, id);
+    const VF offset = hn::Set(df, kHalf + 0.5f);
+    for (int b = 0; b < kBatch; ++b) memcpy(out + b * kBytes + kScaleAt, scales.bits + b, 2);
+    pack_batch<kTop, kBytes, kFifthAt, kNibblesAt>(x, out, [&](VF v, int b) HWY_ATTR {
+      return truncated(hn::Add(hn::Mul(v, hn::Set(df, id[b])), offset));
+    });
+    return true;
+  }
 };
 using Q4_0 = SignedCodec<15, 0, 0, 2>;
 using Q5_0 = SignedCodec<31, 0, 2, 6>;
@@ -155,6 +209,38 @@ struct OffsetCodec {
     const bool d_fits = put_scale(d, out), min_fits = put_scale(min, out + 2);
     return d_fits && min_fits ? Encoded::ok : Encoded::overflow;
   }
+
+  template <class T>
+  HWY_INLINE static bool encode_batch(const T *x, uint8_t *out) {
+    const DF df;
+    const DU du;
+    VF least, most;
+    if (!extremes_of_batch<kBlock>(x, &least, &most)) return false;
+    alignas(64) float min[kBatch], id[kBatch];
+    uint32_t zeros = mask_bits(hn::RebindMask(du, hn::Eq(least, hn::Zero(df))));
+    hn::Store(least, df, min);
+    if (HWY_UNLIKELY(zeros != 0)) {
+      for (; zeros != 0; zeros &= zeros - 1) {
+        const int b = __builtin_ctz(zeros);
+        min[b] = first_zero(x + b * kBlock, kBlock);
+      }
+      least = hn::Load(df, min);
+    }
+    const VF d = hn::Div(hn::Abs(hn::Sub(most, least)), hn::Set(df, float{kTop}));
+    Scales scales, offsets;
+    if (!scales.put(d) || !offsets.put(least)) return false;
+    hn::Store(inverses(d), df, id);
+    for (int b = 0; b < kBatch; ++b) {
+      memcpy(out + b * kBytes, scales.bits + b, 2);
+      memcpy(out + b * kBytes + 2, offsets.bits + b, 2);
+    }
+    const VF half = hn::Set(df, 0.5f);
+    pack_batch<kTop, kBytes, kFifthAt, kNibblesAt>(x, out, [&](VF v, int b) HWY_ATTR {
+      const VF q = hn::Mul(hn::Sub(v, hn::Set(df, min[b])), hn::Set(df, id[b]));
+      return truncated(hn::Add(q, half));
+    });
+    return true;
+  }
 };
 using Q4_1 = OffsetCodec<15, 0, 4>;
 using Q5_1 = OffsetCodec<31, 4, 8>;
@@ -175,6 +261,35 @@ struct Q8_0 {
       store_bytes(hn::BitCast(DU(), hn::Add(q, hn::Set(df, kMagic))), out + 2 + j);
     }
     return put_scale(d, out) ? Encoded::ok : Encoded::overflow;
+  }
+
+  template <class T>
+  HWY_INLINE static bool encode_batch(const T *x, uint8_t *out) {
+    const DF df;
+    const VU amax = largest_magnitudes(x);
+    if (HWY_UNLIKELY(!all_finite(amax))) return false;
+    const VF d = hn::Div(hn::BitCast(df, amax), hn::Set(df, 127.0f));
+    Scales scales;
+    if (!scales.put(d)) return false;
+    alignas(64) float id[kBatch];
+    hn::Store(inverses(d), df, id);
+    for (int b = 0; b < kBatch; ++b) memcpy(out + b * kBytes, scales.bits + b, 2);
+    for (int i = 0; i < kBatch * kBlock; i += kCodes) {
+      const auto part = [&](int k) HWY_ATTR {
+        const int at = i + k * kLanes;
+        return rounded_away(hn::Mul(load_f32(x + at), hn::Set(df, id[at / kBlock])));
+      };
+      const VB codes = narrow<true>(part(0), part(1), part(2), part(3));
+      uint8_t *to = out + i / kBlock * kBytes + 2;
+#if HWY_TARGET <= HWY_AVX3
+      const hn::Full256<uint8_t> d256;
+      hn::StoreU(hn::LowerHalf(d256, codes), d256, to);
+      hn::StoreU(hn::UpperHalf(d256, codes), d256, to + kBytes);
+#else
+      hn::StoreU(codes, D8(), to);
+#endif
+    }
+    return true;
   }
 };
 

@@ -3,7 +3,7 @@
 /// MXFP4: E2M1 codes under a power of two per 32 values, in ggml's blocks and as MLX packs them.
 
 #include "../mxfp4.hpp"
-#include "quantize_blocks.hpp"
+#include "quantize_batch.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -29,26 +29,72 @@ HWY_INLINE float power_of_exponent(uint32_t e) {
   return float_of(e < 254 ? (254 - e) << 23 : 0x00400000u);
 }
 
-/// Codes of values that were divided by their power of two.
-HWY_INLINE VU mxfp4_codes(VF v) {
-  const DF df;
-  const DU du;
-  const VU bits = hn::BitCast(du, v);
-  const VU magnitude = hn::And(bits, hn::Set(du, 0x7FFFFFFFu));
-  // From 1 on codes count half octaves: rounding keeps one bit of the fraction, ties go down.
-  const auto normal =
-      hn::Sub(hn::BitCast(DI(), hn::ShiftRight<22>(hn::Add(magnitude, hn::Set(du, 0x1FFFFFu)))),
-              hn::Set(DI(), 252));
-  const VF a = hn::BitCast(df, magnitude);
-  const auto above = [&](float limit) HWY_ATTR {
-    return hn::VecFromMask(DI(), hn::RebindMask(DI(), hn::Gt(a, hn::Set(df, limit))));
+/// Codes of four vectors of values that were divided by their power of two.
+HWY_INLINE VB mxfp4_codes(VF v0, VF v1, VF v2, VF v3) {
+  const DI di;
+  const hn::Repartition<int8_t, DF> d8;
+  // A magnitude rounded up to two bits of fraction lies above the same ties as before. In quarters
+  // of octaves, counted from the first above 1/4:
+  const auto quarters = [&](VF v) HWY_ATTR {
+    const auto magnitude = hn::BitCast(di, magnitude_bits(v));
+    return hn::ShiftRight<21>(hn::Add(magnitude, hn::Set(di, 0x1FFFFF - (501 << 21))));
   };
-  const auto small = hn::Neg(hn::Add(above(0.25f), above(0.75f)));
-  const auto code = hn::Min(hn::Max(normal, small), hn::Set(DI(), 7));
-  const VU sign = hn::And(hn::ShiftRight<28>(bits), hn::Set(du, 8u));
-  const VU q = hn::BitCast(du, code);
-  return hn::Or(q, hn::IfThenZeroElse(hn::Eq(q, hn::Zero(du)), sign));
+  const auto bits = [&](VF v) HWY_ATTR { return hn::BitCast(di, v); };
+  const auto place =
+      hn::BitCast(d8, narrow<true>(quarters(v0), quarters(v1), quarters(v2), quarters(v3)));
+  // Ties at 1/4, 3/4, 5/4, 7/4, 5/2, 7/2; negative places yield 0. The last tie is 5.
+  alignas(16) static constexpr uint8_t kCodesOf[16] = {1, 1, 1, 1, 1, 1, 2, 2,
+                                                       2, 3, 3, 4, 4, 5, 5, 6};
+  const VB table = hn::LoadDup128(D8(), kCodesOf);
+  const auto low = hn::BitCast(D8(), hn::Min(place, hn::Set(d8, 15)));
+  VB code = hn::TableLookupBytesOr0(table, low);
+  const auto seven = hn::Gt(place, hn::Set(d8, 16));
+  code = hn::BitCast(D8(), hn::IfThenElse(seven, hn::Set(d8, 7), hn::BitCast(d8, code)));
+  const VB negative =
+      hn::And(narrow<true>(bits(v0), bits(v1), bits(v2), bits(v3)), hn::Set(D8(), 0x80));
+  const hn::Repartition<uint16_t, DF> d16;
+  const VB sign = hn::BitCast(D8(), hn::ShiftRight<4>(hn::BitCast(d16, negative)));
+  return hn::Or(code, hn::IfThenZeroElse(hn::Eq(code, hn::Zero(D8())), sign));
 }
+
+/// Codes of one block: the first 32 bytes.
+template <class T>
+HWY_INLINE VB mxfp4_block_codes(const T *x, uint32_t e) {
+  const VF factor = hn::Set(DF(), power_of_exponent(e));
+  const auto part = [&](int k) HWY_ATTR {
+    return k * kLanes < 32 ? hn::Mul(load_f32(x + k * kLanes), factor) : hn::Zero(DF());
+  };
+  return mxfp4_codes(part(0), part(1), part(2), part(3));
+}
+
+/// Exponent bytes of kBatch blocks and the factors that divide by their powers.
+struct MXFP4Scales {
+  uint8_t e[kBatch];
+  alignas(64) float factors[kBatch];
+
+  /// False if any value is not finite.
+  template <bool kRceil, class TValue, class T>
+  HWY_INLINE bool find(const T *x) {
+    const VU largest = largest_magnitudes(x);
+    if (HWY_UNLIKELY(!all_finite(largest))) return false;
+    alignas(64) uint32_t amax[kBatch];
+    hn::Store(largest, DU(), amax);
+    for (int b = 0; b < kBatch; ++b) {
+      const uint32_t exponent = mxfp4_exponent<kRceil, TValue>(amax[b]);
+      e[b] = static_cast<uint8_t>(exponent);
+      factors[b] = power_of_exponent(exponent);
+    }
+    return true;
+  }
+  /// The codes of kCodes values; vector k is `at(k)` values behind x.
+  template <class T, class At>
+  HWY_INLINE VB codes(const T *x, At at) const {
+    const auto part = [&](int k) HWY_ATTR {
+      return hn::Mul(load_f32(x + at(k)), hn::Set(DF(), factors[at(k) / 32]));
+    };
+    return mxfp4_codes(part(0), part(1), part(2), part(3));
+  }
+};
 
 template <bool kRceil>
 struct MXFP4Blocks {
@@ -60,34 +106,50 @@ struct MXFP4Blocks {
     const uint32_t amax = largest_magnitude_bits<kBlock>(x);
     if (amax >= kInfBits) return Encoded::nonfinite;
     const uint32_t e = mxfp4_exponent<kRceil, float>(amax);
-    const VF factor = hn::Set(DF(), power_of_exponent(e));
     out[0] = static_cast<uint8_t>(e);
-    for (int j = 0; j < 16; j += kLanes) {
-      const VU low = mxfp4_codes(hn::Mul(load_f32(x + j), factor));
-      const VU high = mxfp4_codes(hn::Mul(load_f32(x + j + 16), factor));
-      store_bytes(hn::Or(low, hn::ShiftLeft<4>(high)), out + 1 + j);
-    }
+    alignas(64) uint8_t codes[kCodes];
+    hn::Store(mxfp4_block_codes(x, e), D8(), codes);
+    for (int j = 0; j < 16; ++j) out[1 + j] = static_cast<uint8_t>(codes[j] | codes[j + 16] << 4);
     return Encoded::ok;
   }
-};
 
-/// Two neighbours make a byte: they share a 64-bit lane.
-HWY_INLINE void store_nibble_pairs(VU codes, uint8_t *out) {
-  const hn::Repartition<uint64_t, DF> d64;
-  const auto pair = hn::BitCast(d64, codes);
-  store_pair_bytes(hn::BitCast(DU(), hn::Or(pair, hn::ShiftRight<28>(pair))), out);
-}
+  template <class T>
+  HWY_INLINE static bool encode_batch(const T *x, uint8_t *out) {
+    MXFP4Scales scales;
+    if (!scales.template find<kRceil, float>(x)) return false;
+    for (int b = 0; b < kBatch; ++b) out[b * kBytes] = scales.e[b];
+    for (int b = 0; b < kBatch; b += kPacked) {
+      const auto low = [&](int k) { return 32 * b + k * kLanes / 16 * 32 + k * kLanes % 16; };
+      const auto high = [&](int k) { return low(k) + 16; };
+      store_nibbles<kBytes>(scales.codes(x, low), scales.codes(x, high), out + b * kBytes + 1);
+    }
+    return true;
+  }
+};
 
 template <bool kRceil, class TValue, class T>
 HWY_INLINE Encoded encode_mxfp4(const T *x, uint8_t *codes, uint8_t *scale) {
   const uint32_t amax = largest_magnitude_bits<32>(x);
   if (amax >= kInfBits) return Encoded::nonfinite;
   const uint32_t e = mxfp4_exponent<kRceil, TValue>(amax);
-  const VF factor = hn::Set(DF(), power_of_exponent(e));
   *scale = static_cast<uint8_t>(e);
-  for (int i = 0; i < 32; i += kLanes)
-    store_nibble_pairs(mxfp4_codes(hn::Mul(load_f32(x + i), factor)), codes + i / 2);
+  uint8_t packed[kCodes / 2];
+  pack_codes<4>(mxfp4_block_codes(x, e), packed);
+  memcpy(codes, packed, 16);
   return Encoded::ok;
+}
+
+/// The same of kBatch blocks; false if any value is not finite.
+template <bool kRceil, class TValue, class T>
+HWY_INLINE bool encode_mxfp4_batch(const T *x, uint8_t *codes, uint8_t *e) {
+  MXFP4Scales scales;
+  if (!scales.template find<kRceil, TValue>(x)) return false;
+  memcpy(e, scales.e, kBatch);
+  for (int i = 0; i < kBatch * 32; i += kCodes) {
+    const auto at = [&](int k) { return i + k * kLanes; };
+    pack_codes<4>(scales.codes(x, at), codes + i / 2);
+  }
+  return true;
 }
 
 template <bool kRceil, class T>
@@ -105,8 +167,16 @@ int32_t quantize_mxfp4_as(const Context &ctx, const sy_call &call, sy_error *err
     for_runs<const T>(rows, 32, u0, u1, [&](const T *p, int64_t u, int64_t n) {
       bool good = true;
       write_units<4096>(out, stream, 16, u, n, [&](int64_t at, int64_t m, uint8_t *to) {
-        for (int64_t b = 0; b < m; ++b, to += 16) {
+        for (int64_t b = 0, batch = 0; b < m; ++b, to += 16) {
           const T *x = p + (at + b) * 32;
+          if (b >= batch && b + kBatch <= m) {
+            batch = b + kBatch;
+            if (HWY_LIKELY((encode_mxfp4_batch<kRceil, T>(x, to, scales + u + at + b)))) {
+              b += kBatch - 1;
+              to += 16 * (kBatch - 1);
+              continue;
+            }
+          }
           Encoded result = encode_mxfp4<kRceil, T>(x, to, scales + u + at + b);
           if (HWY_LIKELY(result == Encoded::ok)) continue;
           if (saturate) {

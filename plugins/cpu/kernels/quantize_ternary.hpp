@@ -126,6 +126,12 @@ inline CodeRule code_rule(float m, int64_t values, bool saturate) {
   return {1.0f / m, !saturate && values < int64_t{1} << 30};
 }
 
+/// The code of one finite value, whatever the product.
+HWY_INLINE int8_t code_of(float x, CodeRule rule) {
+  const float v = x * rule.inv;
+  return static_cast<int8_t>((v > 0.5f) - (v < -0.5f));
+}
+
 /// kCodes codes of any products: the sign where the magnitude exceeds one half, 0 for NaN.
 template <class T>
 HWY_INLINE void compare_codes(const T *x, VF inv, uint8_t *out) {
@@ -159,16 +165,20 @@ HWY_INLINE void few_codes(const T *x, int64_t n, VF inv, uint8_t *out) {
   memcpy(out, bytes, static_cast<size_t>(n));
 }
 
+/// How many values to do on their own first: loads that straddle cache lines cost more than a short
+/// start.
+template <class T>
+HWY_INLINE int64_t values_to_line(const T *x, int64_t n) {
+  const auto past = reinterpret_cast<uintptr_t>(x) % 64;
+  return n >= 4096 && past != 0 ? static_cast<int64_t>((64 - past) / sizeof(T)) : 0;
+}
+
 template <class T>
 HWY_INLINE void ternary_codes(const T *x, int64_t n, CodeRule rule, int8_t *codes) {
   const VF inv = hn::Set(DF(), rule.inv);
   auto *out = reinterpret_cast<uint8_t *>(codes);
-  int64_t i = 0;
-  const auto past = reinterpret_cast<uintptr_t>(x) % 64;
-  if (n >= 4096 && past != 0) {  // loads that straddle cache lines cost more than a short start
-    i = static_cast<int64_t>((64 - past) / sizeof(T));
-    few_codes(x, i, inv, out);
-  }
+  int64_t i = values_to_line(x, n);
+  if (i > 0) few_codes(x, i, inv, out);
   if (rule.small)
     for (; i + kCodes <= n; i += kCodes) narrow_codes(x + i, inv, out + i);
   else

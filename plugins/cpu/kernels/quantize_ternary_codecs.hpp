@@ -3,7 +3,7 @@
 /// Ternary blocks of ggml: TQ1_0, TQ2_0 and Q2_0, scaled by the largest magnitude or by BitNet's
 /// mean.
 
-#include "quantize_blocks.hpp"
+#include "quantize_batch.hpp"
 #include "quantize_ternary.hpp"
 
 namespace switchyard::cpu {
@@ -122,6 +122,30 @@ struct Q2_0 {
           out + 2 + i / 4);
     }
     return put_scale(d, out) ? Encoded::ok : Encoded::overflow;
+  }
+
+  template <class T>
+  requires __is_same(Rule, ByLargest) HWY_INLINE
+      static bool encode_batch(const T *x, uint8_t *out) {
+    const DF df;
+    const VU amax = largest_magnitudes<kBlock>(x);
+    if (HWY_UNLIKELY(!all_finite(amax))) return false;
+    const VF d = hn::BitCast(df, amax);
+    Scales scales;
+    if (!scales.put(d)) return false;
+    alignas(64) float id[kBatch];
+    hn::Store(inverses(d), df, id);
+    for (int b = 0; b < kBatch; ++b) memcpy(out + b * kBytes, scales.bits + b, 2);
+    for (int i = 0; i < kBatch * kBlock; i += kCodes) {
+      const VF factor = hn::Set(df, id[i / kBlock]);
+      const auto part = [&](int k) HWY_ATTR {
+        return rounded_away(hn::Mul(load_f32(x + i + k * kLanes), factor));
+      };
+      const VB codes = narrow<true>(part(0), part(1), part(2), part(3));
+      pack_codes<2>(hn::Add(codes, hn::Set(D8(), 1)),
+                    out + i / kBlock * kBytes + 2 + i % kBlock / 4);
+    }
+    return true;
   }
 };
 

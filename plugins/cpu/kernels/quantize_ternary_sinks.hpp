@@ -3,7 +3,7 @@
 /// Ternary codes and scales for a tensor, rows or groups, and the containers they are stored in:
 /// plain int8, MLX's two bits (tern2), BitNet's i2_s.
 
-#include "quantize_ternary.hpp"
+#include "quantize_ternary_guess.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -14,8 +14,9 @@ inline uint8_t *output_bytes(const sy_call &call, int slot) {
 }
 
 // A sink: fits(m): can the scale be stored? scale(s, m): that of part s. bytes(n): of n codes.
-// codes(p, u, n, rule, m, stream): those of n values at p, u being the first one's index in the
-// call; u and n are multiples of the container's unit.
+// codes(p, u, n, rule, stream): those of n values at p, u being the first one's index in the call;
+// u and n are multiples of the container's unit. spread(u, n, m): what else these values have.
+// patch(u, t): the code of value u is t after all.
 
 template <class T>
 struct PlainSink {
@@ -25,18 +26,21 @@ struct PlainSink {
   bool fits(float) const { return true; }
   void scale(int64_t s, float m) const { scales[s] = m; }
   int64_t bytes(int64_t n) const { return n; }
-  void codes(const T *p, int64_t u, int64_t n, CodeRule rule, float, bool stream) const {
+  template <class Rule>
+  void codes(const T *p, int64_t u, int64_t n, Rule rule, bool stream) const {
     write_units<4096>(out, stream, 1, u, n, [&](int64_t at, int64_t k, uint8_t *to) {
       ternary_codes(p + at, k, rule, reinterpret_cast<int8_t *>(to));
       return true;
     });
   }
+  void spread(int64_t, int64_t, float) const {}
+  void patch(int64_t u, int8_t t) const { out[u] = static_cast<uint8_t>(t); }
 };
 
 /// pack(tile, to) for every kUnit values, kBytes each, of which codes + 1 lie in the tile.
-template <int kUnit, int kBytes, class T, class Pack>
-HWY_INLINE void pack_ternary(const T *p, int64_t u, int64_t n, CodeRule rule, bool stream,
-                             uint8_t *out, Pack pack) {
+template <int kUnit, int kBytes, class T, class Rule, class Pack>
+HWY_INLINE void pack_ternary(const T *p, int64_t u, int64_t n, Rule rule, bool stream, uint8_t *out,
+                             Pack pack) {
   constexpr int64_t kTile = 4096;
   write_units<4096>(
       out, stream, kBytes, u / kUnit, n / kUnit, [&](int64_t at, int64_t m, uint8_t *to) {
@@ -48,6 +52,10 @@ HWY_INLINE void pack_ternary(const T *p, int64_t u, int64_t n, CodeRule rule, bo
         }
         return true;
       });
+}
+
+HWY_INLINE void put_two_bits(uint8_t *byte, int64_t shift, int code) {
+  *byte = static_cast<uint8_t>((*byte & ~(3 << shift)) | code << shift);
 }
 
 template <class T>
@@ -64,7 +72,8 @@ struct Tern2Sink {
   }
   void scale(int64_t, float) const {}
   int64_t bytes(int64_t n) const { return n / 4; }
-  void codes(const T *p, int64_t u, int64_t n, CodeRule rule, float m, bool stream) const {
+  template <class Rule>
+  void codes(const T *p, int64_t u, int64_t n, Rule rule, bool stream) const {
     pack_ternary<32, 8>(p, u, n, rule, stream, out, [](const uint8_t *tile, uint8_t *to) HWY_ATTR {
       const hn::CappedTag<uint8_t, 32> d8;
       const hn::Repartition<uint32_t, decltype(d8)> d32;
@@ -76,11 +85,14 @@ struct Tern2Sink {
       const hn::Rebind<uint8_t, decltype(d32)> small;
       hn::StoreU(hn::TruncateTo(small, w), small, to);
     });
+  }
+  void spread(int64_t u, int64_t n, float m) const {
     for (int64_t g = u / group; g < (u + n) / group; ++g) {
       store_scalar(m, scales + g);
       store_scalar(-m, biases + g);
     }
   }
+  void patch(int64_t u, int8_t t) const { put_two_bits(out + u / 4, u % 4 * 2, t + 1); }
 };
 
 template <class T>
@@ -94,7 +106,8 @@ struct I2SSink {
     memcpy(out + values / 4, &m, sizeof(m));
   }
   int64_t bytes(int64_t n) const { return n / 4; }
-  void codes(const T *p, int64_t u, int64_t n, CodeRule rule, float, bool stream) const {
+  template <class Rule>
+  void codes(const T *p, int64_t u, int64_t n, Rule rule, bool stream) const {
     pack_ternary<128, 32>(p, u, n, rule, stream, out,
                           [](const uint8_t *tile, uint8_t *to) HWY_ATTR {
                             const hn::CappedTag<uint8_t, 32> d8;
@@ -107,6 +120,10 @@ struct I2SSink {
                             hn::StoreU(byte, d8, to);
                           });
   }
+  void spread(int64_t, int64_t, float) const {}
+  void patch(int64_t u, int8_t t) const {
+    put_two_bits(out + u / 128 * 32 + u % 32, 6 - u % 128 / 32 * 2, t + 1);
+  }
 };
 
 /// Where one scale's values lie within the whole call.
@@ -116,55 +133,139 @@ struct TernaryPart {
   double done, share;   ///< of the call's progress
 };
 
-/// One scale over all of `rows`. False when cancelled; errors go to `first`.
+/// One scale over all of `rows`: sums, then codes. With a guess most codes come with the sums.
+template <class T, class Sink>
+struct TernaryTensor {
+  const Context &ctx;
+  const sy_call &call;
+  const Rows &rows;
+  const Sink &sink;
+  const bool saturate;
+  const int64_t first_index;  ///< of the values, in the call's logical order
+  const int64_t n, blocks, per_partial, count;
+  GuessSpace space{};
+  Guess guess{};
+  bool stream;
+  FirstError errors{};
+  double partials[kMostPartials];
+
+  TernaryTensor(const Context &context, const sy_call &whole, const Rows &x, const Sink &to,
+                bool saturating, int64_t first)
+      : ctx(context),
+        call(whole),
+        rows(x),
+        sink(to),
+        saturate(saturating),
+        first_index(first),
+        n(x.values()),
+        blocks((n + kSumBlock - 1) / kSumBlock),
+        per_partial(blocks_of_partial(blocks)),
+        count((blocks + per_partial - 1) / per_partial),
+        stream(static_cast<uint64_t>(to.bytes(n)) > kStreamBytes) {}
+
+  const T *values() const { return reinterpret_cast<const T *>(rows.base); }
+
+  /// Whether to guess, and what.
+  void prepare() {
+    if (rows.count != 1 || saturate || static_cast<uint64_t>(n) * sizeof(T) < kGuessBytes ||
+        call.workspace_size < guess_bytes(count))
+      return;
+    space = guess_space(call.workspace);
+    guess = make_guess(ctx, call, values(), blocks, space.sampled);
+    stream = stream || guess.made();
+  }
+
+  void sum(int64_t p) {
+    const int64_t begin = p * per_partial;
+    const int64_t end = begin + per_partial < blocks ? begin + per_partial : blocks;
+    PairwiseSum total;
+    if (!guess.made()) {
+      for (int64_t b = begin; b < end; ++b) total.add(sum_block_at<T>(rows, b, saturate, &errors));
+    } else {
+      const T *first = values() + begin * kSumBlock;
+      Guesser<T> guesser{guess, first, space.kept + p * kMostKept};
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t at = b * kSumBlock, m = n - at < kSumBlock ? n - at : kSumBlock;
+        const double s = sum_block_at<T>(rows, b, false, &errors);
+        total.add(s);
+        // No magnitude exceeds the sum.
+        if (!(s * static_cast<double>(guess.factor) < 0x1p30)) guesser.count = kNotCoded;
+        if (guesser.count != kNotCoded)
+          sink.codes(values() + at, first_index + at, m, &guesser, stream);
+      }
+      space.counts[p] = guesser.count;
+    }
+    partials[p] = total.total();
+  }
+
+  /// Codes of the values of partial sum p; `m` is what the guess was about.
+  void finish(int64_t p, CodeRule rule, float m) {
+    const int64_t begin = p * per_partial * kSumBlock;
+    const int64_t size = per_partial * kSumBlock;
+    const int64_t end = begin + size < n ? begin + size : n;
+    if (guess.made() && guess.allows(m) && space.counts[p] != kNotCoded) {
+      const Doubtful *kept = space.kept + p * kMostKept;
+      for (uint32_t i = 0; i < space.counts[p]; ++i)
+        sink.patch(first_index + begin + kept[i].at, code_of(kept[i].value, rule));
+    } else {
+      for_runs<const T>(rows, 1, begin, end, [&](const T *x, int64_t u, int64_t k) {
+        sink.codes(x, first_index + u, k, rule, stream);
+        return true;
+      });
+    }
+    sink.spread(first_index + begin, end - begin, m);
+  }
+};
+
+/// False when cancelled; errors go to `first`.
 template <class T, class Sink>
 bool ternary_tensor(const Context &ctx, const sy_call &call, const Rows &rows, bool saturate,
                     const TernaryPart &part, const Sink &sink, FirstError *first) {
-  const int64_t n = rows.values();
-  const int64_t blocks = (n + kSumBlock - 1) / kSumBlock;
-  // Partial sums over aligned powers of two of blocks are nodes of the tree.
-  int64_t per_partial = 16;
-  while (blocks > per_partial * kMostPartials) per_partial *= 2;
-  double partials[kMostPartials];
-  FirstError local;
-  auto sum_piece = [&](int64_t p0, int64_t p1) {
-    for (int64_t p = p0; p < p1; ++p) {
-      PairwiseSum sum;
-      const int64_t end = (p + 1) * per_partial < blocks ? (p + 1) * per_partial : blocks;
-      for (int64_t b = p * per_partial; b < end; ++b)
-        sum.add(sum_block_at<T>(rows, b, saturate, &local));
-      partials[p] = sum.total();
-    }
+  TernaryTensor<T, Sink> work(ctx, call, rows, sink, saturate, part.first_index);
+  work.prepare();
+  const auto bytes =
+      static_cast<int64_t>(work.per_partial * kSumBlock * static_cast<int64_t>(sizeof(T)));
+  const auto flush = [&] {
+    if (work.stream) hwy::FlushStream();
   };
-  const int64_t n_partials = (blocks + per_partial - 1) / per_partial;
-  const int64_t partial_bytes = per_partial * kSumBlock * static_cast<int64_t>(sizeof(T));
-  if (!for_units(ctx, call, n_partials, partial_bytes, 1, part.done, part.share / 2, sum_piece))
+  auto sum_piece = [&](int64_t p0, int64_t p1) {
+    for (int64_t p = p0; p < p1; ++p) work.sum(p);
+    flush();
+  };
+  if (!for_units(ctx, call, work.count, bytes, 1, part.done, part.share / 2, sum_piece))
     return false;
-  if (local.key != ~uint64_t{0}) {
-    first->report(part.first_index + static_cast<int64_t>(local.key / 2), false);
+  if (work.errors.key != ~uint64_t{0}) {
+    first->report(part.first_index + static_cast<int64_t>(work.errors.key / 2), false);
     return true;
   }
   PairwiseSum sum;
-  for (int64_t p = 0; p < n_partials; ++p) sum.add(partials[p]);
-  const float m = scale_of(sum.total(), n);
+  for (int64_t p = 0; p < work.count; ++p) sum.add(work.partials[p]);
+  const float m = scale_of(sum.total(), work.n);
   if (!sink.fits(m)) {
     first->report(part.first_index, true);
     return true;
   }
   sink.scale(part.index, m);
-  const bool stream = static_cast<uint64_t>(sink.bytes(n)) > kStreamBytes;
-  const CodeRule rule = code_rule(m, n, saturate);
-  auto code_piece = [&](int64_t u0, int64_t u1) {
+  const CodeRule rule = code_rule(m, work.n, saturate);
+  auto code_piece = [&](int64_t p0, int64_t p1) {
     // From the end: what the sums read last is still in the cache.
-    const int64_t begin = n - u1, end = n - u0;
-    for_runs<const T>(rows, 1, begin, end, [&](const T *p, int64_t u, int64_t count) {
-      sink.codes(p, part.first_index + u, count, rule, m, stream);
-      return true;
-    });
-    if (stream) hwy::FlushStream();
+    for (int64_t p = p0; p < p1; ++p) work.finish(work.count - 1 - p, rule, m);
+    flush();
   };
-  return for_units(ctx, call, n, static_cast<int64_t>(sizeof(T)), kSumBlock,
-                   part.done + part.share / 2, part.share / 2, code_piece);
+  return for_units(ctx, call, work.count, bytes, 1, part.done + part.share / 2, part.share / 2,
+                   code_piece);
+}
+
+/// For the workspace of calls with one scale: what a guess needs where one may be made.
+inline uint64_t ternary_workspace(const KernelDef &, const Context &, const sy_call &call) {
+  const sy_tensor &x = *call.inputs[SY_QUANTIZE_IN_X];
+  const Rows rows(x);
+  int64_t n = rows.values();
+  if (static_cast<const sy_quantize_params *>(call.params)->granularity == SY_GRANULARITY_ROW)
+    n = x.shape[x.rank - 1];
+  if (static_cast<uint64_t>(n) * (x.dtype.bits / 8) < kGuessBytes) return 0;
+  const int64_t blocks = (n + kSumBlock - 1) / kSumBlock, each = blocks_of_partial(blocks);
+  return guess_bytes((blocks + each - 1) / each);
 }
 
 /// One scale per `unit` values that lie together.
@@ -197,7 +298,8 @@ bool ternary_units(const Context &ctx, const sy_call &call, const Rows &rows, in
           return false;
         }
         sink.scale(u + k, m);
-        sink.codes(x, (u + k) * unit, unit, code_rule(m, unit, saturate), m, false);
+        sink.codes(x, (u + k) * unit, unit, code_rule(m, unit, saturate), false);
+        sink.spread((u + k) * unit, unit, m);
       }
       return true;
     });
