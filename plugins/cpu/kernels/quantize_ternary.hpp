@@ -18,50 +18,85 @@ inline constexpr int64_t kSumBlock = 4096;
 inline constexpr int kRunning = 32;
 inline constexpr int64_t kMostPartials = 1024;
 
-// Half a register of doubles where registers have 64 bytes: the conversion to f64 is what costs,
-// and it has no wider units (Zen 4: 58 GB/s so, 48 GB/s with whole registers).
-using DD = hn::CappedTag<double, 4>;
+using D64 = hn::Repartition<uint64_t, DF>;
+using DD = hn::Repartition<double, DF>;
 using VD = hn::Vec<DD>;
-inline constexpr int kDoubles = static_cast<int>(hn::MaxLanes(DD()));
+inline constexpr int kSums = kRunning / kLanes;  ///< registers of sums of even values, and of odd
 
-/// Adds 32 values to the running sums.
-template <class T>
-HWY_INLINE void add_magnitudes(const T *x, VD *sums) {
-  const DD dd;
-  const hn::Rebind<float, DD> df;
-  for (int i = 0; i < kRunning; i += kDoubles) {
-    hn::Vec<decltype(df)> v;
-    if constexpr (sizeof(T) == 4) {
-      v = hn::LoadU(df, x + i);
-    } else {
-      v = hn::PromoteTo(df, hn::LoadU(hn::Rebind<T, DD>(), x + i));
-    }
-    VD &sum = sums[i / kDoubles];
-    sum = hn::Add(sum, hn::Abs(hn::PromoteTo(dd, v)));
+/// Running sums of magnitudes: lane i of low[k] is sum kLanes * k + 2i, of high[k] the next. The
+/// bits of an f32, 29 places up, are those of an f64 2^896 times smaller, least numbers and zeros
+/// too: that spares the processor's conversion, and a fused product with 2^896, which is exact, its
+/// adders (Zen 4: 71 GB/s so, 58 GB/s with conversions).
+struct RunningSums {
+  VD low[kSums], high[kSums];
+
+  HWY_INLINE RunningSums() {
+    for (int k = 0; k < kSums; ++k) low[k] = high[k] = hn::Zero(DD());
   }
+
+  /// 32 values.
+  template <class T>
+  HWY_INLINE void add(const T *x) {
+    const D64 d64;
+    const DD dd;
+    const VD unit = hn::Set(dd, 0x1p896);
+    for (int k = 0; k < kSums; ++k) {
+      const auto two = hn::BitCast(d64, load_f32(x + k * kLanes));
+      const auto even = hn::And(two, hn::Set(d64, 0x7FFFFFFFu));
+      const auto odd = hn::And(two, hn::Set(d64, uint64_t{0x7FFFFFFF} << 32));
+      low[k] = hn::MulAdd(hn::BitCast(dd, hn::ShiftLeft<29>(even)), unit, low[k]);
+      high[k] = hn::MulAdd(hn::BitCast(dd, hn::ShiftRight<3>(odd)), unit, high[k]);
+    }
+  }
+
+  HWY_INLINE double total() {
+    for (int half = kSums / 2; half >= 1; half /= 2)
+      for (int k = 0; k < half; ++k) {
+        low[k] = hn::Add(low[k], low[k + half]);
+        high[k] = hn::Add(high[k], high[k + half]);
+      }
+    const hn::Full128<double> d2;
+    const auto halves = [&](auto v) HWY_ATTR {
+      return hn::Add(hn::LowerHalf(d2, v), hn::UpperHalf(d2, v));
+    };
+#if HWY_TARGET <= HWY_AVX3
+    const hn::Full256<double> d4;
+    const auto even = halves(hn::Add(hn::LowerHalf(d4, low[0]), hn::UpperHalf(d4, low[0])));
+    const auto odd = halves(hn::Add(hn::LowerHalf(d4, high[0]), hn::UpperHalf(d4, high[0])));
+#else
+    const auto even = halves(low[0]), odd = halves(high[0]);
+#endif
+    const auto sums =
+        hn::Add(hn::InterleaveLower(d2, even, odd), hn::InterleaveUpper(d2, even, odd));
+    return hn::GetLane(sums) + hn::ExtractLane(sums, 1);
+  }
+};
+
+/// block_sum of values whose sum is large, or which are not all finite: those pass through.
+template <class T>
+[[gnu::noinline]] double large_block_sum(const T *x, int64_t n) {
+  double sums[kRunning] = {};
+  for (int64_t i = 0; i < n; ++i)
+    sums[i % kRunning] += static_cast<double>(__builtin_fabsf(load_scalar(x + i)));
+  for (int half = kRunning / 2; half >= 1; half /= 2)
+    for (int j = 0; j < half; ++j) sums[j] += sums[j + half];
+  return sums[0];
 }
 
 /// Sum of |x| over at most 4,096 values. NaN and infinities pass through.
 template <class T>
 HWY_INLINE double block_sum(const T *x, int64_t n) {
-  const DD dd;
-  constexpr int kSums = kRunning / kDoubles;
-  VD sums[kSums];
-  for (int j = 0; j < kSums; ++j) sums[j] = hn::Zero(dd);
+  RunningSums sums;
   int64_t i = 0;
-  for (; i + kRunning <= n; i += kRunning) add_magnitudes(x + i, sums);
+  for (; i + kRunning <= n; i += kRunning) sums.add(x + i);
   if (i < n) {  // absent values count as zero, which changes no sum
     float rest[kRunning] = {};
     gather_f32(x + i, n - i, false, rest);
-    add_magnitudes(rest, sums);
+    sums.add(rest);
   }
-  for (int half = kSums / 2; half >= 1; half /= 2)
-    for (int j = 0; j < half; ++j) sums[j] = hn::Add(sums[j], sums[j + half]);
-  double lanes[kDoubles];
-  hn::StoreU(sums[0], dd, lanes);
-  for (int half = kDoubles / 2; half >= 1; half /= 2)
-    for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
-  return lanes[0];
+  const double sum = sums.total();
+  // Of numbers from 2^128 on the bits stand for infinities and NaN.
+  return HWY_LIKELY(sum < 0x1p128) ? sum : large_block_sum(x, n);
 }
 
 HWY_INLINE bool is_finite(double v) {
