@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "dispatcher/call_memo.hpp"
 #include "dispatcher/decision.hpp"
 #include "host/thread_pool.hpp"
 #include "machine/machine.hpp"
@@ -136,6 +137,31 @@ TEST(Machine, QuotasAreRead) {
   EXPECT_EQ(parse_cpu_max(""), 0);
   EXPECT_GE(machine().thread_budget, 1);
   EXPECT_LE(machine().thread_budget, machine().logical_cpus);
+}
+
+TEST(CallMemo, ACallThatComesBackIsOneOfTheLatestAgain) {
+  const auto memo = std::make_unique<CallMemo>();
+  Decision decision;
+  KnownCall known;
+  known.decision = &decision;
+  std::array<std::byte, 8> params{};
+  sy_call call{};
+  call.params = params.data();
+  call.params_size = params.size();
+  const auto describe = [&](int i) { params[0] = static_cast<std::byte>(i); };
+  for (int i = 0; i < 5; ++i) {  // four are compared in full
+    describe(i);
+    EXPECT_EQ(memo->find(1, 0, call), nullptr);
+    ASSERT_NE(memo->keep(1, 0, call, known), nullptr);
+  }
+  describe(0);
+  const KnownCall *older = memo->find(1, 0, call);
+  ASSERT_NE(older, nullptr);
+  const KnownCall *latest = memo->find(1, 0, call);
+  EXPECT_NE(latest, older);
+  EXPECT_EQ(memo->find(1, 0, call), latest);
+  EXPECT_EQ(latest->decision, &decision);
+  EXPECT_EQ(memo->find(2, 0, call), nullptr) << "another dispatcher's";
 }
 
 }  // namespace

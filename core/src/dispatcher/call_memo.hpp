@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include "dispatcher/decision.hpp"
 
@@ -135,22 +136,29 @@ class CallMemo {
     if (!RememberedCall::fits(call)) return nullptr;
     for (RememberedCall &r : latest_)
       if (r.matches(dispatcher, op, call)) return &r.known;
-    hash_ = HashedCalls::hash(dispatcher, op, call);
+    const XXH128_hash_t before = std::exchange(hash_, HashedCalls::hash(dispatcher, op, call));
     HashedCalls::Entry &older = older_.slot(hash_);
-    return older.known.decision != nullptr && HashedCalls::same(older.hash, hash_) ? &older.known
-                                                                                   : nullptr;
+    if (older.known.decision == nullptr || !HashedCalls::same(older.hash, hash_)) return nullptr;
+    // Asked for twice running, it is one of the latest again.
+    return HashedCalls::same(before, hash_) ? newest(dispatcher, op, call, older.known)
+                                            : &older.known;
   }
   /// Remembers a call that `find` has just not found; null when it does not fit.
   KnownCall *keep(std::uint64_t dispatcher, OpIndex op, const sy_call &call,
                   const KnownCall &known) noexcept {
     if (!RememberedCall::fits(call)) return nullptr;
     older_.slot(hash_) = {hash_, known};
+    return newest(dispatcher, op, call, known);
+  }
+
+ private:
+  KnownCall *newest(std::uint64_t dispatcher, OpIndex op, const sy_call &call,
+                    const KnownCall &known) noexcept {
     RememberedCall &r = latest_[next_++ % latest_.size()];
     r.assign(dispatcher, op, call, known);
     return &r.known;
   }
 
- private:
   std::array<RememberedCall, 4> latest_{};
   std::size_t next_ = 0;
   HashedCalls older_;
