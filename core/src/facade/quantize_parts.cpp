@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parts of quantised tensors, and round trips in pieces.
 #include <switchyard/quantize.hpp>
 
 #include <fmt/format.h>
 
 #include <cstring>
 
-#include "facade/free_calls.hpp"
-#include "ops/quantize_formats.hpp"
+#include "facade/quantize_calls.hpp"
 #include "quantize/quantize.hpp"
 
 namespace switchyard {
@@ -15,44 +13,6 @@ namespace {
 
 /// Bytes of codes and scales gathered for one call.
 constexpr std::int64_t kGathered = 1 << 20;
-/// Values of a piece of a round trip: two threads keep it in their second-level caches.
-constexpr std::int64_t kPiece = 1 << 18;
-
-/// Calls for one piece after the other, between which the thread's ProgressScope is told.
-class Pieces {
- public:
-  explicit Pieces(Engine &engine) : engine_(engine) { watch(scope_); }
-
-  /// An error's index counts from `first_index`.
-  Status run(std::string_view op, CallFrame &frame, RunInfo *info, std::int64_t first_index = 0) {
-    frame.call().threads = static_cast<std::uint32_t>(engine_.threads());
-    if (whole_) watch(frame.call());
-    sy_error error = make_abi_error();
-    const std::int32_t status = engine_.run(op, frame.call(), &error, info);
-    if (status == SY_OK) return {};
-    if (error.index >= 0) error.index += first_index;
-    return tl::unexpected(from_abi(error, status, op));
-  }
-  /// The only piece: its calls report themselves.
-  void whole() noexcept { whole_ = true; }
-  Status done(std::int64_t part, std::int64_t all) {
-    if (whole_ || scope_.progress == nullptr) return {};
-    const double share = static_cast<double>(part) / static_cast<double>(all);
-    if (scope_.progress(scope_.progress_arg, std::min(share, 1.0)) == 0) return {};
-    return fail(ErrorCode::cancelled, "cancelled");
-  }
-
- private:
-  Engine &engine_;
-  sy_call scope_{};
-  bool whole_ = false;
-};
-
-std::int64_t bytes_of(DType t) { return static_cast<std::int64_t>(size_of(t)); }
-
-TensorView view_of(const void *data, const QuantArray &array) {
-  return TensorView(const_cast<void *>(data), array.dtype, array.shape());
-}
 
 Status check_array(std::string_view name, const Tensor &given, const QuantArray &want) {
   if (given.present() && std::ranges::equal(given.shape(), want.shape()) &&
@@ -199,8 +159,8 @@ class PartReader {
   }
 
   /// n rows of an array from the part's row `at` on: where they are, or gathered behind `buffer`.
-  const std::byte *rows_of(const RowArray &a, std::int64_t at, std::int64_t n, bool copies,
-                           std::vector<std::byte> &buffer, std::size_t tail = 0) const {
+  const std::byte *gathered(const RowArray &a, std::int64_t at, std::int64_t n, bool copies,
+                            std::vector<std::byte> &buffer, std::size_t tail = 0) const {
     if (!copies) return a.data + row(at) * a.row_bytes;
     const auto size = static_cast<std::size_t>(a.part_bytes);
     buffer.resize(static_cast<std::size_t>(n) * size + tail);
@@ -218,15 +178,15 @@ class PartReader {
     CallFrame frame(SY_DEQUANTIZE_INPUTS, SY_DEQUANTIZE_OUTPUTS);
     frame.params(params_);
     const std::size_t tail = tail_ != nullptr ? kTailBytes : 0;
-    const std::byte *codes = rows_of(codes_, at, n, copies, buffers_[0], tail);
+    const std::byte *codes = gathered(codes_, at, n, copies, buffers_[0], tail);
     if (tail != 0) std::memcpy(buffers_[0].data() + buffers_[0].size() - tail, tail_, tail);
     frame.input(SY_DEQUANTIZE_IN_CODES, view_of(codes, layout->codes));
     if (scales_.data != nullptr)
       frame.input(SY_DEQUANTIZE_IN_SCALES,
-                  view_of(rows_of(scales_, at, n, copies, buffers_[1]), *layout->scales));
+                  view_of(gathered(scales_, at, n, copies, buffers_[1]), *layout->scales));
     if (biases_.data != nullptr)
       frame.input(SY_DEQUANTIZE_IN_BIASES,
-                  view_of(rows_of(biases_, at, n, copies, buffers_[2]), *layout->biases));
+                  view_of(gathered(biases_, at, n, copies, buffers_[2]), *layout->biases));
     if (row_scales_ != nullptr) {
       each_.assign(1, *row_scales_);
       if (params_.granularity == SY_GRANULARITY_ROW) {
@@ -255,127 +215,6 @@ class PartReader {
   std::vector<float> each_;
 };
 
-/// The memory of one array for pieces up to a size.
-struct PieceArray {
-  std::vector<std::byte> bytes;
-
-  TensorView view(const std::optional<QuantArray> &array) {
-    if (!array) return {};
-    std::int64_t n = bytes_of(array->dtype);
-    for (const std::int64_t d : array->shape()) n *= d;
-    if (static_cast<std::int64_t>(bytes.size()) < n) bytes.resize(static_cast<std::size_t>(n));
-    return view_of(bytes.data(), *array);
-  }
-};
-
-/// Quantises and dequantises one piece after the other.
-class RoundTrip {
- public:
-  RoundTrip(Engine &engine, const sy_quantize_params &params, RunInfo *info)
-      : pieces_(engine), params_(params), info_(info) {}
-
-  /// `first`: index of the piece's first value.
-  Status piece(const TensorView &x, const TensorView &y, std::int64_t first) {
-    const auto layout = quant_layout(params_, x.shape(), x.dtype());
-    if (!layout) return tl::unexpected(layout.error());
-    const TensorView codes = codes_.view(layout->codes), scales = scales_.view(layout->scales),
-                     biases = biases_.view(layout->biases);
-    CallFrame there(SY_QUANTIZE_INPUTS, SY_QUANTIZE_OUTPUTS);
-    there.params(params_);
-    there.input(SY_QUANTIZE_IN_X, x);
-    there.output(SY_QUANTIZE_OUT_CODES, codes);
-    there.output(SY_QUANTIZE_OUT_SCALES, scales);
-    there.output(SY_QUANTIZE_OUT_BIASES, biases);
-    if (auto ok = pieces_.run(SY_OP_QUANTIZE, there, nullptr, first); !ok) return ok;
-    sy_quantize_params back_params = params_;  // of arrays alone
-    back_params.scale_rule = SY_SCALE_DEFAULT;
-    back_params.nonfinite = SY_NONFINITE_ERROR;
-    back_params.rounding = SY_ROUNDING_NEAREST;
-    back_params.seed = 0;
-    CallFrame back(SY_DEQUANTIZE_INPUTS, SY_DEQUANTIZE_OUTPUTS);
-    back.params(back_params);
-    back.input(SY_DEQUANTIZE_IN_CODES, codes);
-    back.input(SY_DEQUANTIZE_IN_SCALES, scales);
-    back.input(SY_DEQUANTIZE_IN_BIASES, biases);
-    back.output(SY_DEQUANTIZE_OUT_Y, y);
-    return pieces_.run(SY_OP_DEQUANTIZE, back, info_);
-  }
-
-  /// Rows first <= i < end of a matrix.
-  static TensorView part(const TensorView &t, std::int64_t first, std::int64_t end) {
-    sy_tensor raw = t.raw();
-    raw.shape[0] = std::min(end, t.dim(0)) - first;
-    raw.byte_offset += static_cast<std::uint64_t>(first * t.stride(0) * bytes_of(t.dtype()));
-    return TensorView(raw);
-  }
-
-  /// The rows of a matrix, `step` at a time; 0: as many as a piece holds.
-  Status rows(const TensorView &x, const TensorView &y, std::int64_t step = 0) {
-    if (step == 0) step = std::max<std::int64_t>(kPiece / x.dim(1), 1);
-    for (std::int64_t at = 0; at < x.dim(0); at += step) {
-      if (auto ok = piece(part(x, at, at + step), part(y, at, at + step), at * x.dim(1)); !ok)
-        return ok;
-      if (auto ok = pieces_.done(at + step, x.dim(0)); !ok) return ok;
-    }
-    return {};
-  }
-  /// Everything as one piece.
-  Status whole(const TensorView &x, const TensorView &y) {
-    pieces_.whole();
-    return piece(x, y, 0);
-  }
-
-  sy_quantize_params &params() { return params_; }
-
- private:
-  Pieces pieces_;
-  sy_quantize_params params_;
-  RunInfo *info_;
-  PieceArray codes_, scales_, biases_;
-};
-
-/// A contiguous tensor as a matrix.
-TensorView as_rows(const TensorView &t, std::int64_t rows, std::int64_t length) {
-  sy_tensor raw = t.raw();
-  raw.rank = 2;
-  raw.shape[0] = rows;
-  raw.shape[1] = raw.strides[0] = length;
-  raw.strides[1] = 1;
-  return TensorView(raw);
-}
-
-Status round_trip_into(Engine &engine, const TensorView &x, const sy_quantize_params &params,
-                       const QuantLayout &layout, const TensorView &y, RunInfo *info) {
-  RoundTrip trip(engine, params, info);
-  const QuantFormat &format = *layout.format;
-  const bool tensor_scale =
-      params.granularity == SY_GRANULARITY_TENSOR && (format.granularities >> 1) != 0;
-  if (x.elements() == 0 || tensor_scale || format.family == QuantFamily::whole ||
-      params.rounding == SY_ROUNDING_STOCHASTIC)
-    return trip.whole(x, y);
-  const bool dense = x.contiguous() && y.contiguous();
-  if (params.granularity == SY_GRANULARITY_CHANNEL) {
-    if (!dense) return trip.whole(x, y);
-    const std::int64_t channels = x.dim(0), length = x.elements() / channels;
-    trip.params().granularity = SY_GRANULARITY_ROW;
-    return trip.rows(as_rows(x, channels, length), as_rows(y, channels, length));
-  }
-  if (dense && params.granularity != SY_GRANULARITY_ROW) {
-    // Whatever the rows: as many whole units as a piece holds, then what is left.
-    const std::int64_t unit = quant_unit(format, params), n = x.elements();
-    const std::int64_t length = std::min(std::max<std::int64_t>(kPiece / unit, 1) * unit, n);
-    if (auto ok = trip.rows(as_rows(x, n / length, length), as_rows(y, n / length, length), 1); !ok)
-      return ok;
-    const std::int64_t at = n / length * length;
-    if (at == n) return {};
-    return trip.piece(RoundTrip::part(as_rows(x, n / unit, unit), at / unit, n / unit),
-                      RoundTrip::part(as_rows(y, n / unit, unit), at / unit, n / unit), at);
-  }
-  const auto from = as_matrix(x), to = as_matrix(y);
-  if (!from || !to) return trip.whole(x, y);
-  return trip.rows(*from, *to);
-}
-
 }  // namespace
 
 Result<Tensor> dequantize_part(Engine &engine, const Quantized &q, const QuantizedPart &part,
@@ -391,27 +230,6 @@ Result<Tensor> dequantize_part(Engine &engine, const Quantized &q, const Quantiz
         out.present() ? Result<Tensor>(Tensor::adopt(out, nullptr)) : Tensor::empty(q.dtype, shape);
     if (!y) return y;
     if (auto ok = reader->read(engine, *y, info); !ok) return tl::unexpected(std::move(ok.error()));
-    return y;
-  });
-}
-
-Result<Tensor> round_trip(Engine &engine, TensorView x, const QuantizeOptions &options,
-                          TensorView out, RunInfo *info) {
-  return guarded([&]() -> Result<Tensor> {
-    if (options.codes_out.present() || options.scales_out.present() || options.biases_out.present())
-      return fail(ErrorCode::invalid_argument, "a round trip keeps no codes: give `out` instead");
-    auto params = quantize_params_of(options);
-    if (!params) return tl::unexpected(std::move(params.error()));
-    auto layout = quant_layout(*params, x.shape(), x.dtype());
-    if (!layout) return tl::unexpected(std::move(layout.error()));
-    if (out.present() && !std::ranges::equal(out.shape(), x.shape()))
-      return fail(ErrorCode::shape, fmt::format("the output array has shape {}, but must have {}",
-                                                shape_text(out.shape()), shape_text(x.shape())));
-    auto y = out.present() ? Result<Tensor>(Tensor::adopt(out, nullptr))
-                           : Tensor::empty(x.dtype(), x.shape());
-    if (!y) return y;
-    if (auto ok = round_trip_into(engine, x, *params, *layout, *y, info); !ok)
-      return tl::unexpected(std::move(ok.error()));
     return y;
   });
 }
