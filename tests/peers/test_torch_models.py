@@ -45,7 +45,7 @@ def settled(attention, run):
         attention.reset_status()
         with attention:
             answer = run()
-        if "no_backend" not in attention.status()["reasons"]:
+        if "not_verified_yet" not in attention.status()["reasons"]:
             break
         time.sleep(0.1)
     return answer

@@ -285,7 +285,7 @@ class Attention(TorchFunctionMode):
             answer = True, shape, config.pattern
         else:
             answer = False, advice.reason, advice.kind
-        if advice.kind == "no_backend":  # kernels are being verified, or none is to be had: ask again
+        if advice.kind in ("not_verified_yet", "no_backend"):  # it may be another one next time
             return answer
         with self._lock:
             if len(self._advice) >= _MOST_REMEMBERED:
