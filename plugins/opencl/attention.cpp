@@ -16,9 +16,12 @@ constexpr std::int64_t kMostElements = 1024;  // of a head: a tile keeps them in
 // Splits must not depend on the machine, or results would.
 constexpr std::int64_t kFewTiles = 64, kLeastSplit = 256;
 
-std::int64_t lanes(const Description &about) {
+constexpr std::int64_t kFewRows = 8;
+
+/// Rows of a tile.
+std::int64_t lanes(const Description &about, std::int64_t rows) {
   if (!about.is_cpu()) return 1;
-  return about.vector_width >= 16 ? 16 : 8;
+  return about.vector_width >= 16 && rows > kFewRows ? 16 : 8;
 }
 
 struct Sizes {
@@ -41,7 +44,9 @@ std::int32_t supports(const KernelDef &, const Description &about, const sy_call
                sizeof(sy_attention_params);
   for (std::uint32_t i = SY_ATTENTION_INPUTS; i < call.n_inputs; ++i)
     known = known && call.inputs[i] == nullptr;
-  if (!known) return cpu::failure(reason, SY_E_UNSUPPORTED, "kept, paged or quantised keys");
+  if (!known)
+    return cpu::failure(reason, SY_E_UNSUPPORTED,
+                        "kept, paged or quantised keys (ops/attention_kv.h)");
   const Sizes s(call);
   if (std::max(s.dk, s.dv) > kMostElements)
     return cpu::failure(reason, SY_E_UNSUPPORTED, "heads of more than 1,024 elements");
@@ -96,7 +101,8 @@ std::int32_t run(const KernelDef &, Device &device, const sy_call &call, sy_erro
               lengths = job.input(input(SY_ATTENTION_IN_KV_LENGTHS)),
               o = job.output(call.outputs[SY_ATTENTION_OUT_O]), lse = job.output(lse_tensor);
 
-  const std::int64_t w = lanes(about), group = s.group(), rows = group * s.lq;
+  const std::int64_t group = s.group(), rows = group * s.lq, w = lanes(about, rows);
+  const bool few = about.is_cpu() && rows <= kFewRows;
   const std::int64_t row_tiles = (rows + w - 1) / w, tiles = s.batch * s.hkv * row_tiles;
   std::int64_t splits = 1;
   if (tiles > 0 && tiles < kFewTiles)
@@ -105,15 +111,17 @@ std::int32_t run(const KernelDef &, Device &device, const sy_call &call, sy_erro
   std::int64_t split_keys = (s.lkv + splits - 1) / splits;
   split_keys = std::max<std::int64_t>(16, (split_keys + 15) / 16 * 16);
   splits = std::max<std::int64_t>(1, (s.lkv + split_keys - 1) / split_keys);
-  std::int64_t most = 64;
-  while (most < std::max(s.dk, s.dv)) most *= 2;
-  const std::string options = "-DW=" + std::to_string(w) +
-                              " -DKEYS=" + std::to_string(w == 1 ? 8 : w) +
-                              " -DMOST=" + std::to_string(most);
-  const auto dk = static_cast<std::int32_t>(s.dk), dv = static_cast<std::int32_t>(s.dv);
-  const cl_mem partials =
-      job.scratch(splits > 1 ? static_cast<std::uint64_t>(tiles * splits * (3 + s.dv) * w * 4) : 4);
+  const std::int64_t longest = std::max(s.dk, s.dv);
+  const std::int64_t most = longest <= 128 ? 128 : longest <= 256 ? 256 : kMostElements;
   const std::int32_t type = type_of(input(SY_ATTENTION_IN_Q));
+  const std::int64_t keys = w == 1 ? 8 : few ? 16 : w;
+  const std::string options = "-DW=" + std::to_string(w) + " -DKEYS=" + std::to_string(keys) +
+                              " -DMOST=" + std::to_string(most) + (few ? " -DFEW=1" : "") +
+                              (params.softcap > 0 ? " -DSOFTCAP=1" : "");
+  const auto dk = static_cast<std::int32_t>(s.dk), dv = static_cast<std::int32_t>(s.dv);
+  const std::int64_t partial = (3 + (few ? most : s.dv)) * w * 4;
+  const cl_mem partials =
+      job.scratch(splits > 1 ? static_cast<std::uint64_t>(tiles * splits * partial) : 4);
 
   job.kernel("attention.cl", options, "attend");
   job.arg(tiles * splits).arg(s.lq).arg(s.lkv).arg(dk).arg(dv).arg(group).arg(s.hkv);

@@ -47,7 +47,10 @@ Device::~Device() {
   for (auto &[key, kernel] : kernels_)
     if (kernel != nullptr) api().clReleaseKernel(kernel);
   for (auto &[key, built] : programs_)
-    if (built.program != nullptr) api().clReleaseProgram(built.program);
+    if (built.program != nullptr) {
+      if (!lost_) save_program(built.program, built.unsaved);
+      api().clReleaseProgram(built.program);
+    }
   trim();
   if (staging_ != nullptr) {
     if (staged_ != nullptr)
@@ -97,8 +100,8 @@ bool Device::start(Failure &failure) {
 cl_program Device::program(const char *source, const std::string &options, Failure &failure) {
   Program &known = programs_[std::string(source) + " " + options];
   if (known.program == nullptr && !known.failure.any())
-    known.program =
-        build_program(context_, device_, about_, host_, source, options, totals_, known.failure);
+    known.program = build_program(context_, device_, about_, host_, source, options, totals_,
+                                  known.unsaved, known.failure);
   if (known.program == nullptr) failure.set(known.failure.code, known.failure.text);
   return known.program;
 }

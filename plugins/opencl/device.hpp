@@ -101,7 +101,8 @@ class Device {
   cl_command_queue queue_ = nullptr;
   struct Program {
     cl_program program = nullptr;
-    Failure failure;  ///< why it could not be built: it is not tried again
+    std::string unsaved;  ///< where its binary is still to go
+    Failure failure;      ///< why it could not be built: it is not tried again
   };
   std::map<std::string, Program> programs_;
   std::map<std::string, cl_kernel> kernels_;
@@ -113,9 +114,13 @@ class Device {
 };
 
 /// A program for one device, from the cache or built from source and put there; nullptr with the
-/// reason. `options` lack the ones that every program gets.
+/// reason. `options` lack the ones that every program gets. `unsaved`: the file that the program
+/// should still be saved to, "" if none. A processor's driver compiles for a launch's own sizes
+/// when it is launched; asked for a binary at once, it would compile everything twice over before
+/// the first result, so there the binary waits until the device is given up.
 cl_program build_program(cl_context context, cl_device_id device, const Description &about,
                          const sy_host *host, const char *source, const std::string &options,
-                         Totals &totals, Failure &failure);
+                         Totals &totals, std::string &unsaved, Failure &failure);
+void save_program(cl_program program, std::string &file) noexcept;
 
 }  // namespace switchyard::opencl

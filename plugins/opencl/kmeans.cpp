@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/// kmeans.step and kmeans.assign: kernels/kmeans.cl.
+/// kmeans.step and kmeans.assign: kernels/kmeans_assign.cl, kernels/kmeans_sums.cl.
 #include <switchyard/ops/kmeans.h>
 
 #include <algorithm>
@@ -70,8 +70,10 @@ class KMeans {
         x_(job_.input(call.inputs[SY_KMEANS_IN_X])),
         centroids_(job_.input(call.inputs[SY_KMEANS_IN_CENTROIDS])),
         weights_(job_.input(slot(SY_KMEANS_IN_WEIGHTS))),
-        options_("-DW=" + std::to_string(lanes(device.about())) + " -DACC=" +
-                 std::to_string(running_sums(d_)) + " -DROWS=" + std::to_string(kRows)) {}
+        assign_options_(on_cpu_ ? "-DW=" + std::to_string(lanes(device.about())) +
+                                      " -DACC=" + std::to_string(running_sums(d_)) +
+                                      " -DROWS=" + std::to_string(kRows)
+                                : "-DW=8") {}
 
   std::int32_t step() {
     const Array labels = job_.output(call_.outputs[SY_KMEANS_STEP_OUT_LABELS]);
@@ -108,7 +110,8 @@ class KMeans {
   std::int32_t weighted() const { return weights_.present() ? 1 : 0; }
   std::int32_t k32() const { return static_cast<std::int32_t>(k_); }
   std::int32_t d32() const { return static_cast<std::int32_t>(d_); }
-  void kernel(const char *name) { job_.kernel("kmeans.cl", options_, name); }
+  void assign_kernel(const char *name) { job_.kernel("kmeans_assign.cl", assign_options_, name); }
+  void sums_kernel(const char *name) { job_.kernel("kmeans_sums.cl", "", name); }
 
   void assign(const Array &labels, const sy_tensor *distances, const sy_tensor *partials,
               double share) {
@@ -118,7 +121,7 @@ class KMeans {
     if (on_cpu_) {
       const std::int64_t count = (k_ + w - 1) / w;
       panels = job_.scratch(bytes_of(count * padded * w, 4));
-      kernel("pack");
+      assign_kernel("pack");
       job_.arg(k32()).arg(d32()).arg(columns).arg(centroids_).arg(panels);
       job_.run(0, static_cast<std::uint64_t>(count), 0);
     }
@@ -126,7 +129,7 @@ class KMeans {
     // Written from an element offset: a kernel's float pointer, not bytes.
     const bool own = !out.present() || out.offset != 0;
     const cl_mem d = own ? job_.scratch(bytes_of(n_, 4)) : out.mem;
-    kernel("assign");
+    assign_kernel("assign");
     job_.arg(n_).arg(k32()).arg(d32()).arg(columns).arg(row_stride()).arg(x_).arg(panels);
     job_.arg(centroids_).arg(labels).arg(d);
     const std::int64_t of_tile = on_cpu_ ? kRows : job_.group();
@@ -136,7 +139,7 @@ class KMeans {
     if (partials == nullptr) return;
     const std::int64_t blocks = (n_ + SY_KMEANS_INERTIA_BLOCK - 1) / SY_KMEANS_INERTIA_BLOCK;
     const Array inertia = job_.output(partials);
-    kernel("inertia");
+    sums_kernel("inertia");
     job_.arg(blocks).arg(n_).arg(d).arg(weighted()).arg(weights_).arg(inertia);
     job_.run(0, tiles(blocks, job_.group()), 0);
   }
@@ -169,13 +172,13 @@ class KMeans {
       sliced.mem = job_.scratch(bytes_of(cells * parts, 8));
       if (!on_cpu_) job_.fill(sliced.mem, 0, bytes_of(cells, 8));
     }
-    kernel("sums");
+    sums_kernel("sums");
     job_.arg(n_).arg(k32()).arg(d32()).arg(row_stride()).arg(static_cast<std::int32_t>(parts));
     job_.arg(x_).arg(weighted()).arg(weights_).arg(shifts).arg(labels).arg(sliced);
     // A slice is not cut: the call's cancellation waits for it.
     job_.run(0, on_cpu_ ? static_cast<std::uint64_t>(parts * ((d_ + 15) / 16)) : tiles(n_, 16), 0);
     if (direct) return;
-    kernel("add_slices");
+    sums_kernel("add_slices");
     job_.arg(cells).arg(static_cast<std::int32_t>(parts)).arg(cells).arg(sliced).arg(out);
     job_.run(0, tiles(cells, on_cpu_ ? 4096 : job_.group()), 0);
   }
@@ -189,7 +192,7 @@ class KMeans {
     Array from;
     from.mem = job_.scratch(bytes_of(numbers * parts, 8));
     if (!on_cpu_) job_.fill(from.mem, 0, bytes_of(numbers, 8));
-    kernel("counts");
+    sums_kernel("counts");
     job_.arg(n_).arg(k32()).arg(static_cast<std::int32_t>(parts)).arg(weighted());
     job_.arg(params.weight_shift).arg(static_cast<std::int32_t>(previous.present() ? 1 : 0));
     job_.arg(weights_).arg(previous).arg(labels).arg(from.mem);
@@ -202,7 +205,7 @@ class KMeans {
       if (tensor == nullptr) continue;
       const std::int64_t count = at == 2 * k_ ? 1 : k_;
       from.offset = at;  // in numbers
-      kernel("add_slices");
+      sums_kernel("add_slices");
       job_.arg(count).arg(static_cast<std::int32_t>(parts)).arg(numbers).arg(from);
       job_.arg(job_.output(tensor));
       job_.run(0, tiles(count, on_cpu_ ? 4096 : job_.group()), 0);
@@ -214,7 +217,7 @@ class KMeans {
   const std::int64_t n_, d_, k_;
   const bool on_cpu_;
   const Array x_, centroids_, weights_;
-  const std::string options_;
+  const std::string assign_options_;
 };
 
 std::int32_t run_step(const KernelDef &, Device &device, const sy_call &call, sy_error *error) {

@@ -92,9 +92,20 @@ cl_program from_source(cl_context context, cl_device_id device, const sy_host *h
 
 }  // namespace
 
+void save_program(cl_program program, std::string &file) noexcept {
+  if (file.empty()) return;
+  try {
+    const std::string binary = binary_of(program);
+    if (!binary.empty()) write_sealed(file, binary);
+  } catch (...) {
+    // No memory for the binary: the next process compiles again.
+  }
+  file.clear();
+}
+
 cl_program build_program(cl_context context, cl_device_id device, const Description &about,
                          const sy_host *host, const char *source, const std::string &own_options,
-                         Totals &totals, Failure &failure) {
+                         Totals &totals, std::string &unsaved, Failure &failure) {
   const auto start = std::chrono::steady_clock::now();
   const std::string options = all_options(about, own_options);
   std::uint64_t key = hash_of(source_text(source));
@@ -114,8 +125,8 @@ cl_program build_program(cl_context context, cl_device_id device, const Descript
     program = from_source(context, device, host, source, options, failure);
     if (program != nullptr) {
       ++totals.built;
-      const std::string binary = file.empty() ? "" : binary_of(program);
-      if (!binary.empty()) write_sealed(file, binary);
+      unsaved = file;
+      if (!about.is_cpu()) save_program(program, unsaved);
     }
   }
   totals.build_ns += static_cast<std::uint64_t>(

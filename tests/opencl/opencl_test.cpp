@@ -66,7 +66,8 @@ class OpenCl : public ::testing::Test {
         return;
       else if (plugin.id == "opencl")
         GTEST_SKIP() << plugin.reason;
-    GTEST_SKIP() << "the plugin was not built (SWITCHYARD_OPENCL)";
+    GTEST_SKIP()
+        << "the plugin was not built: no OpenCL headers, no loader, or -DSWITCHYARD_OPENCL=OFF";
   }
 
   /// The first instance's candidates.
@@ -312,6 +313,8 @@ TEST_F(OpenCl, TinyProblemsOfEachKernel) {
       problems.emplace_back(op, shape);
   for (const char *shape :
        {"b=1,hq=2,hkv=1,lq=3,lkv=21,d=5,lse=1,dtype=f32",
+        "b=1,hq=2,hkv=1,lq=9,lkv=21,d=5,alibi=1,causal=bottom_right,dtype=bf16",
+        "b=2,hq=3,hkv=1,lq=6,lkv=19,d=18,lens=1,window=4,lse=1,dtype=f32",
         "b=1,hq=2,hkv=1,lq=1,lkv=520,d=4,sinks=1,lse=1,dtype=f32",
         "b=1,hq=2,hkv=2,lq=5,lkv=9,d=17,mask=bool,softcap=5,causal=bottom_right,dtype=f16"})
     problems.emplace_back(SY_OP_ATTENTION, shape);

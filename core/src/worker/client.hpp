@@ -28,6 +28,12 @@ Result<pid_t> spawn_worker(const std::vector<std::string> &arguments,
 /// Waits so long for a worker that may have ended, ends and reaps its group; how it ended in words.
 std::string end_worker(pid_t pid, int patience_ms);
 
+/// How long the process was ready to run while others had the processors, in ns, its threads added
+/// up; 0 where the system does not tell. On a busy machine a worker gets that much more time, up to
+/// kPatience times its limit: a driver that compiles slowly does not hang.
+std::uint64_t waited_for_processor_ns(pid_t pid);
+inline constexpr std::uint64_t kPatience = 4;
+
 /// Spawns the worker in its own process group with `arguments`, and ends and reaps the whole group
 /// at the deadline. Fails only when there is no worker or it cannot be started. [any-thread]
 Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms);

@@ -133,14 +133,22 @@ bool Connection::reserve(std::uint64_t bytes) noexcept {
 }
 
 bool Connection::await(Reply &reply, int limit_ms, const sy_call *call) noexcept {
-  const std::uint64_t deadline = now_ns() + static_cast<std::uint64_t>(limit_ms) * 1'000'000;
+  const std::uint64_t limit = static_cast<std::uint64_t>(limit_ms) * 1'000'000;
+  std::uint64_t deadline = now_ns() + limit, granted = 0;
   while (true) {
     const std::uint64_t now = now_ns();
     pollfd ready{socket_, POLLIN, 0};
     const int left = now >= deadline ? 0 : static_cast<int>((deadline - now) / 1'000'000 + 1);
     const int got = poll(&ready, 1, left);
     if (got < 0 && errno == EINTR) continue;
-    if (got == 0) return end(fmt::format("hung; it was ended after {} ms", limit_ms)), false;
+    if (got == 0) {
+      const std::uint64_t waited = std::min(waited_for_processor_ns(pid_), (kPatience - 1) * limit);
+      if (waited <= granted + limit / 100)
+        return end(fmt::format("hung; it was ended after {} ms", limit_ms)), false;
+      deadline += waited - granted;
+      granted = waited;
+      continue;
+    }
     if (recv(socket_, &reply, sizeof(reply), 0) != sizeof(reply)) return end(""), false;
     if (reply.ask != Ask::progress || call == nullptr) return true;
     Message answer{Ask::progress, 0, bytes_, 0, 0};

@@ -2,7 +2,8 @@
 // Attention with an online softmax. A tile is W rows of one key head - query positions times the
 // heads that share it, heads first - over a range of keys. Rows lie in the lanes of a vector; on a
 // device without such vectors a work-item has one row (W = 1). Keys are taken KEYS at a time.
-// MOST: room for a head's elements.
+// FEW: fewer rows than lanes: products go along a head's elements instead, row by row.
+// MOST: room for a head's elements. SOFTCAP: there is one (its tanh is long).
 
 #define NONE -1000000000000L
 
@@ -53,14 +54,22 @@ vec exp_of(vec x) {
   return x > -87.0f ? y : (vec)0.0f;
 }
 
-// Row `row` of a matrix as f32, zeros from `count` on up to `padded`.
+// A row of `count` elements as f32, zeros after them up to a multiple of 16.
 void load_row(global const uchar *p, long stride, int type, int count, float *to) {
   const long size = size_of(type);
   int e = 0;
   if (stride == 1)
     for (; e + 16 <= count; e += 16) vstore16(load16(p + e * size, type), 0, to + e);
   for (; e < count; ++e) to[e] = load(p + e * stride * size, type);
+  for (; (e & 15) != 0; ++e) to[e] = 0.0f;
 }
+
+// Element e of the lane's row in a tile's queries and results.
+#ifdef FEW
+#define AT(e, lane) ((lane) * MOST + (e))
+#else
+#define AT(e, lane) ((e) * W + (lane))
+#endif
 
 // Where a query row stands: its head, its place among the keys.
 typedef struct {
@@ -75,8 +84,14 @@ Row row_of(long r, long group, long g, long lq, long keys, int causal) {
   return row;
 }
 
-// Partial results of a tile: maximum, sum, poison, then the weighted values [Dv][W].
-#define PARTIAL(dv) ((3 + (long)(dv)) * W)
+#define PADDED(n) (((n) + 15) & ~15)
+// Of a tile's weighted values. Partial results of one: maximum, sum, poison, then those.
+#ifdef FEW
+#define ROOM(dv) (MOST * W)
+#else
+#define ROOM(dv) ((dv) * W)
+#endif
+#define PARTIAL(dv) (3 * W + (long)ROOM(dv))
 
 void write_rows(vec m, vec l, vec bad, const float *o, long r0, long rows, long b, long g, long lq,
                 long group, int dv, int type, global uchar *out, long8 o_strides,
@@ -108,7 +123,7 @@ void write_rows(vec m, vec l, vec bad, const float *o, long r0, long rows, long 
                                  (long)size_of(type);
     const float scale = factor / sum;
     for (int e = 0; e < dv; ++e) {
-      const float x = poisoned ? NAN : nothing ? 0.0f : o[e * W + lane] * scale;
+      const float x = poisoned ? NAN : nothing ? 0.0f : o[AT(e, lane)] * scale;
       store(to + e * o_strides.s3 * (long)size_of(type), type, x);
     }
     if (has_lse)
@@ -141,6 +156,7 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
     const long r0 = (row_tiles - 1 - rest % row_tiles) * W;  // the longest rows first
     rest /= row_tiles;
     const long g = rest % heads, b = rest / heads;
+    const int lanes = (int)SMALLER(rows - r0, (long)W);
     const long keys =
         has_lengths ? (long)*(global const int *)(lengths + lengths_at + b * length_stride * 4)
                     : lkv;
@@ -160,9 +176,9 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
       load_row(q_all + q_at +
                    (b * q_strides.s0 + row.h * q_strides.s1 + row.i * q_strides.s2) * size,
                q_strides.s3, type, dk, one);
-      for (int e = 0; e < dk; ++e) q[e * W + lane] = one[e];
+      for (int e = 0; e < PADDED(dk); ++e) q[AT(e, lane)] = one[e];
     }
-    for (int e = 0; e < dv * W; ++e) o[e] = 0.0f;
+    for (int e = 0; e < ROOM(dv); ++e) o[e] = 0.0f;
 
     // Keys that some row may see, within this split.
     long j_end = SMALLER(keys, (split + 1) * split_keys), j0 = split * split_keys;
@@ -210,9 +226,29 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
                        (b * k_strides.s0 + g * k_strides.s1 + (j0 + y) * k_strides.s2) * size,
                    k_strides.s3, type, dk, block + y * MOST);
         else
-          for (int e = 0; e < dk; ++e) block[y * MOST + e] = 0.0f;
+          for (int e = 0; e < PADDED(dk); ++e) block[y * MOST + e] = 0.0f;
       }
       vec s[KEYS];
+#ifdef FEW
+      float products[KEYS * W];
+      for (int lane = 0; lane < lanes; ++lane) {
+        float16 sums[KEYS];
+#pragma unroll
+        for (int y = 0; y < KEYS; ++y) sums[y] = 0.0f;
+        for (int e = 0; e < dk; e += 16) {
+          const float16 x = vload16(0, q + AT(e, lane));
+#pragma unroll
+          for (int y = 0; y < KEYS; ++y)
+            sums[y] = fma(x, vload16(0, block + y * MOST + e), sums[y]);
+        }
+#pragma unroll
+        for (int y = 0; y < KEYS; ++y) products[y * W + lane] = sum_of(sums[y]);
+      }
+      for (int lane = lanes; lane < W; ++lane)
+        for (int y = 0; y < KEYS; ++y) products[y * W + lane] = 0.0f;
+#pragma unroll
+      for (int y = 0; y < KEYS; ++y) s[y] = LOAD(products + y * W);
+#else
 #pragma unroll
       for (int y = 0; y < KEYS; ++y) s[y] = 0.0f;
       for (int e = 0; e < dk; ++e) {
@@ -220,11 +256,14 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
 #pragma unroll
         for (int y = 0; y < KEYS; ++y) s[y] = fma(x, (vec)block[y * MOST + e], s[y]);
       }
+#endif
       vec most = m;
 #pragma unroll
       for (int y = 0; y < KEYS; ++y) {
         s[y] *= scale;
-        if (softcap > 0.0f) s[y] = softcap * tanh(s[y] / softcap);
+#ifdef SOFTCAP
+        s[y] = softcap * tanh(s[y] / softcap);
+#endif
         if (!plain) {
           const vec add = LOAD(bias + y * W);
           s[y] = add == -INFINITY ? (vec)-INFINITY : s[y] + add;
@@ -249,14 +288,29 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
                        (b * v_strides.s0 + g * v_strides.s1 + (j0 + y) * v_strides.s2) * size,
                    v_strides.s3, type, dv, block + y * MOST);
         else
-          for (int e = 0; e < dv; ++e) block[y * MOST + e] = 0.0f;
+          for (int e = 0; e < PADDED(dv); ++e) block[y * MOST + e] = 0.0f;
       }
+#ifdef FEW
+      float keeps[W];
+      STORE(keep, keeps);
+#pragma unroll
+      for (int y = 0; y < KEYS; ++y) STORE(s[y], products + y * W);
+      for (int lane = 0; lane < lanes; ++lane)
+        for (int e = 0; e < dv; e += 16) {
+          float16 a = vload16(0, o + AT(e, lane)) * keeps[lane];
+#pragma unroll
+          for (int y = 0; y < KEYS; ++y)
+            a = fma((float16)products[y * W + lane], vload16(0, block + y * MOST + e), a);
+          vstore16(a, 0, o + AT(e, lane));
+        }
+#else
       for (int e = 0; e < dv; ++e) {
         vec a = LOAD(o + e * W) * keep;
 #pragma unroll
         for (int y = 0; y < KEYS; ++y) a = fma(s[y], (vec)block[y * MOST + e], a);
         STORE(a, o + e * W);
       }
+#endif
     }
 
     if (splits == 1) {
@@ -268,10 +322,7 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
     STORE(m, mine);
     STORE(l, mine + W);
     STORE(bad, mine + 2 * W);
-    for (int e = 0; e < dv; ++e) {
-      const vec a = LOAD(o + e * W);
-      STORE(a, mine + (3 + e) * W);
-    }
+    for (int e = 0; e < ROOM(dv); ++e) mine[3 * W + e] = o[e];
   }
 }
 
@@ -289,7 +340,7 @@ KERNEL void merge(ulong first, ulong end, ulong all_tiles, long lq, int dv, long
     const long rest = (long)(tile / (ulong)row_tiles), g = rest % heads, b = rest / heads;
     global const float *from = partials + (long)tile * splits * PARTIAL(dv);
     vec m = -INFINITY, l = 0.0f, bad = 0.0f;
-    for (int e = 0; e < dv * W; ++e) o[e] = 0.0f;
+    for (int e = 0; e < ROOM(dv); ++e) o[e] = 0.0f;
     for (long s = 0; s < splits; ++s, from += PARTIAL(dv)) {
       const vec other = LOAD(from);
       const vec most = other > m ? other : m;
@@ -298,10 +349,22 @@ KERNEL void merge(ulong first, ulong end, ulong all_tiles, long lq, int dv, long
       m = most;
       l = l * keep + LOAD(from + W) * take;
       bad += LOAD(from + 2 * W);
+#ifdef FEW
+      float keeps[W], takes[W];
+      STORE(keep, keeps);
+      STORE(take, takes);
+      for (int lane = 0; lane < W; ++lane)
+        for (int e = 0; e < dv; e += 16) {
+          const float16 a = vload16(0, o + AT(e, lane)) * keeps[lane] +
+                            vload16(0, from + 3 * W + AT(e, lane)) * takes[lane];
+          vstore16(a, 0, o + AT(e, lane));
+        }
+#else
       for (int e = 0; e < dv; ++e) {
         const vec a = LOAD(o + e * W) * keep + LOAD(from + (3 + e) * W) * take;
         STORE(a, o + e * W);
       }
+#endif
     }
     write_rows(m, l, bad, o, r0, group * lq, b, g, lq, group, dv, type, o_all + o_at, o_strides,
                has_lse, lse_all + lse_at, lse_strides, has_sinks, sinks + sinks_at, sink_stride);

@@ -2,8 +2,6 @@
 // A block or group of UNIT values and how it is encoded: FORMAT (sy_quant_format), BITS a code of the
 // affine formats. quantize.cl drives it.
 
-#define NV (UNIT / 16)
-
 // Of every launch: where the first error is, as value index within the launch.
 #define FLAG_NONFINITE 0
 #define FLAG_OVERFLOW 1
@@ -11,8 +9,6 @@
 typedef struct {
   float16 v[NV];
 } Block;
-
-#define EACH(n) for (int n = 0; n < NV; ++n)
 
 float amax_of(const Block *x) {
   float16 m = fabs(x->v[0]);
@@ -201,7 +197,9 @@ float ternary_codes(const Block *x, int rule, int16 *t) {
   return d;
 }
 #if FORMAT == 8
-uchar16 five_digits(int16 v) { return convert_uchar16((256 * v + 242) / 243); }
+// (256 v + 242) / 243, v < 243.
+#define BYTE_OF_DIGITS(v) (((v) * 256u + 242u) * 69043u >> 24)
+uchar16 five_digits(int16 v) { return convert_uchar16(BYTE_OF_DIGITS(as_uint16(v))); }
 bool encode(const Block *x, int type, int rule, global uchar *out) {
   int16 t[NV];
   const float d = ternary_codes(x, rule, t);
@@ -215,7 +213,7 @@ bool encode(const Block *x, int type, int rule, global uchar *out) {
   vstore16(five_digits(v), 2, out);
   const int16 last = t[15];
   const int4 w = (((last.s0123 * 3 + last.s4567) * 3 + last.s89ab) * 3 + last.scdef) * 3;
-  vstore4(convert_uchar4((256 * w + 242) / 243), 0, out + 48);
+  vstore4(convert_uchar4(BYTE_OF_DIGITS(as_uint4(w))), 0, out + 48);
   return put_f16(out + 52, d);
 }
 #elif FORMAT == 9
@@ -288,14 +286,13 @@ void put_codes(int n, int16 q, uint *words) {
 #elif BITS == 2
   words[n] = as_uint(pack2(q));
 #else
-  uint plain[16];
-  vstore16(as_uint16(q), 0, plain);
-  const int bit = n * 16 * BITS;
-  for (int i = 0; i < 16; ++i) {
-    const int at = bit + i * BITS, word = at / 32, shift = at % 32;
-    words[word] |= plain[i] << shift;
-    if (shift + BITS > 32) words[word + 1] |= plain[i] >> (32 - shift);
-  }
+  // Eight codes are BITS bytes; what is zero above them is overwritten by the next ones.
+  const uint8 twos = as_uint8(q.even | q.odd << BITS);
+  const uint4 fours = twos.even | twos.odd << (2 * BITS);
+  const ulong2 eights = convert_ulong2(fours.even) | convert_ulong2(fours.odd) << (4 * BITS);
+  uchar *bytes = (uchar *)words + n * 2 * BITS;
+  vstore8(as_uchar8(eights.x), 0, bytes);
+  vstore8(as_uchar8(eights.y), 0, bytes + BITS);
 #endif
 }
 bool encode_group(const Block *x, int type, global uchar *codes, global uchar *scale,
@@ -318,8 +315,7 @@ bool encode_group(const Block *x, int type, global uchar *codes, global uchar *s
     s = edge / q0;
     b = edge;
   }
-  uint words[UNIT * BITS / 32];
-  for (int i = 0; i < UNIT * BITS / 32; ++i) words[i] = 0;
+  uint words[UNIT * BITS / 32 + 2];
   EACH(n) {
     const float16 v = (x->v[n] - b) / s;
     const float16 above = v > 0.0f ? v : (float16)0.0f;

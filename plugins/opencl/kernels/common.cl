@@ -26,6 +26,35 @@
 
 #define INF_BITS 0x7F800000
 
+#if defined(ON_CPU) && defined(__clang__)
+// PoCL's own vstores write one element after the other. Of clang's vectors a type may ask for less
+// alignment: one instruction then.
+#define DEFINE_STORE(E, N, SPACE)                                                             \
+  typedef E##N E##N##_for_##SPACE __attribute__((aligned(sizeof(E))));                        \
+  __attribute__((overloadable, always_inline)) void put##N(E##N v, ulong i, SPACE E *p) {     \
+    *(SPACE E##N##_for_##SPACE *)(p + i * N) = v;                                             \
+  }
+#define DEFINE_STORES(E)      \
+  DEFINE_STORE(E, 2, global)  \
+  DEFINE_STORE(E, 4, global)  \
+  DEFINE_STORE(E, 8, global)  \
+  DEFINE_STORE(E, 16, global) \
+  DEFINE_STORE(E, 2, private) \
+  DEFINE_STORE(E, 4, private) \
+  DEFINE_STORE(E, 8, private) \
+  DEFINE_STORE(E, 16, private)
+DEFINE_STORES(uchar)
+DEFINE_STORES(ushort)
+DEFINE_STORES(int)
+DEFINE_STORES(uint)
+DEFINE_STORES(long)
+DEFINE_STORES(float)
+#define vstore2 put2
+#define vstore4 put4
+#define vstore8 put8
+#define vstore16 put16
+#endif
+
 // ---------------------------------------------------------------- half floats
 
 float16 f16_to_f32(ushort16 h) {
@@ -87,8 +116,8 @@ float load(global const uchar *p, int type) {
 
 float16 load16(global const uchar *p, int type) {
   if (type == F32) return vload16(0, (global const float *)p);
-  const ushort16 h = vload16(0, (global const ushort *)p);
-  return type == BF16 ? as_float16(convert_uint16(h) << 16) : f16_to_f32(h);
+  if (type == F16) return vload_half16(0, (global const half *)p);
+  return as_float16(convert_uint16(vload16(0, (global const ushort *)p)) << 16);
 }
 
 void store(global uchar *p, int type, float x) {
@@ -104,27 +133,53 @@ void store(global uchar *p, int type, float x) {
 #endif
 #endif
 
-// 16 values; `stream` tells that p is aligned to what is written and that it will not be read soon.
-void store16(global uchar *p, int type, float16 x, int stream) {
+#ifdef HAVE_STREAM
+#define STREAM(v, T, p) __builtin_nontemporal_store(v, (global T *)(p))
+#else
+#define STREAM(v, T, p) vstore16(v, 0, p)
+#endif
+
+// Loops over the vectors of a block of UNIT values; short ones are written out, so that their vectors
+// stay in registers.
+#ifdef UNIT
+#define NV (UNIT / 16)
+#if UNIT <= 64
+#define EACH(n) _Pragma("unroll") for (int n = 0; n < NV; ++n)
+#else
+#define EACH(n) for (int n = 0; n < NV; ++n)
+#endif
+
+void load_block(global const uchar *from, int type, float16 *v) {
   if (type == F32) {
-#ifdef HAVE_STREAM
-    if (stream) {
-      __builtin_nontemporal_store(x, (global float16 *)p);
-      return;
-    }
-#endif
-    vstore16(x, 0, (global float *)p);
-    return;
+    EACH(n) v[n] = vload16(n, (global const float *)from);
+  } else if (type == F16) {
+    EACH(n) v[n] = vload_half16(n, (global const half *)from);
+  } else {
+    EACH(n) v[n] = as_float16(convert_uint16(vload16(n, (global const ushort *)from)) << 16);
   }
-  const ushort16 h = type == BF16 ? f32_to_bf16(x) : f32_to_f16(x);
-#ifdef HAVE_STREAM
-  if (stream) {
-    __builtin_nontemporal_store(h, (global ushort16 *)p);
-    return;
-  }
-#endif
-  vstore16(h, 0, (global ushort *)p);
 }
+
+// `stream` tells that `to` is aligned to what is written and that it will not be read soon.
+void store_block(global uchar *to, int type, const float16 *v, int stream) {
+  if (type == F32) {
+    global float *p = (global float *)to;
+    if (stream) {
+      EACH(n) STREAM(v[n], float16, p + 16 * n);
+    } else {
+      EACH(n) vstore16(v[n], n, p);
+    }
+    return;
+  }
+  global ushort *p = (global ushort *)to;
+  EACH(n) {
+    const ushort16 h = type == BF16 ? f32_to_bf16(v[n]) : f32_to_f16(v[n]);
+    if (stream)
+      STREAM(h, ushort16, p + 16 * n);
+    else
+      vstore16(h, n, p);
+  }
+}
+#endif
 
 float rounded(float x, int type) {
   if (type == F32) return x;
@@ -166,6 +221,12 @@ float largest_of(float16 v) {
   const float4 b = LARGER(a.lo, a.hi);
   const float2 c = LARGER(b.lo, b.hi);
   return LARGER(c.x, c.y);
+}
+float sum_of(float16 v) {
+  const float8 a = v.lo + v.hi;
+  const float4 b = a.lo + a.hi;
+  const float2 c = b.lo + b.hi;
+  return c.x + c.y;
 }
 float smallest_of(float16 v) {
   const float8 a = SMALLER(v.lo, v.hi);

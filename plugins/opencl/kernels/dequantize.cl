@@ -2,9 +2,6 @@
 // FORMAT (sy_quant_format) back to values, UNIT of them at a time: from BYTES bytes of a block, or
 // from codes and scales. BITS: of a code of the affine formats.
 
-#define NV (UNIT / 16)
-#define EACH(n) for (int n = 0; n < NV; ++n)
-
 float get_f16(global const uchar *p) { return f16_to_f32_1((ushort)(p[0] | p[1] << 8)); }
 
 #if FORMAT == 1 || FORMAT == 2
@@ -98,8 +95,9 @@ float power_of_2(int n) { return n == -127 ? 0x1p-127f : as_float((uint)(n + 127
 float16 values_of(int16 code, int e) {
   if (e == 255) return as_float16((uint16)0x7FC00000u);
   const int16 c = code & 7;
-  const int16 twice = c < 2 ? c : (2 | (c & 1)) << ((c >> 1) - 1);
-  const float16 v = convert_float16(twice) * 0.5f * power_of_2(e - 127);
+  // From 2 on a code is the end of an exponent and the first bit of a mantissa.
+  const float16 one = c < 2 ? convert_float16(c) * 0.5f : as_float16((c + 252) << 22);
+  const float16 v = one * power_of_2(e - 127);
   return code > 8 ? -v : v;
 }
 #endif
@@ -208,7 +206,7 @@ KERNEL void dequantize(ulong first, ulong end, ulong units, ulong total, ulong p
 #endif
       long at = (long)i;
       if (!flat) at = row_offset(i / (ulong)cols, rank, shape, strides) + (long)(i % (ulong)cols);
-      EACH(n) store16(y + (at + n * 16) * (long)size, type, v[n], stream);
+      store_block(y + at * (long)size, type, v, stream);
     }
   }
 }

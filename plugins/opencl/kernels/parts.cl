@@ -66,12 +66,38 @@ KERNEL void measure(ulong first, ulong end, X_PARAMETERS, ulong blocks, ulong al
     if (mine >= all_blocks) continue;
     const ulong p = mine / blocks, b = mine % blocks;
     const ulong i0 = p * part + b * BLOCK, n = SMALLER(part - b * BLOCK, (ulong)BLOCK);
+    ulong k = 0;
 #if MEAN
     double16 low = 0.0, high = 0.0;  // 32 running sums: value k of the block counts in lane k % 32
 #else
     float16 most = 0.0f;
 #endif
-    for (ulong k = 0; k < n; k += 16) {
+    // Whole blocks in one go; those with a bad value once more, with care.
+    if (flat && n == BLOCK) {
+      global const uchar *from = x_all + x_at + i0 * size_of(type);
+      int16 bits = 0;
+      for (; k < BLOCK; k += 32) {
+        const float16 v = fabs(load16(from + k * size_of(type), type));
+        const float16 w = fabs(load16(from + (k + 16) * size_of(type), type));
+        bits = LARGER(as_int16(v), bits);
+        bits = LARGER(as_int16(w), bits);
+#if MEAN
+        low += convert_double16(v);
+        high += convert_double16(w);
+#endif
+      }
+      if (largest_int(bits) >= INF_BITS) {
+        k = 0;
+#if MEAN
+        low = high = 0.0;
+      }
+#else
+      } else {
+        most = as_float16(bits);
+      }
+#endif
+    }
+    for (; k < n; k += 16) {
       float16 v = values_at(i0 + k, (uint)SMALLER(n - k, (ulong)16), X_ARGUMENTS);
       if (any_nonfinite(v)) {
         if (saturate) {
@@ -163,26 +189,32 @@ float16 uniform(ulong seed, ulong index) {
 }
 #endif
 
-int16 codes_of(float16 v, float16 scale, int stochastic, ulong seed, ulong index) {
+// `factor`: int8: the scale, ternary: one over it.
+int16 codes_of(float16 v, float16 factor) {
 #if FORMAT == 80
-  const float16 q = v / scale;
-  float16 r;
-  if (stochastic) {
-    const float16 low = floor(q);
-    r = low + (uniform(seed, index) < q - low ? (float16)1.0f : (float16)0.0f);
-  } else {
-    const float16 near = q > -200.0f ? q : (float16)-200.0f;
-    r = EVEN(near < 200.0f ? near : (float16)200.0f);
-  }
-  const float16 above = r > -127.0f ? r : (float16)-127.0f;
-  const int16 code = convert_int16(above < 127.0f ? above : (float16)127.0f);
-  return scale != 0.0f ? code : (int16)0;
+  const float16 q = v / factor;
+  const float16 above = q > -127.0f ? q : (float16)-127.0f;
+  const int16 code = convert_int16(EVEN(above < 127.0f ? above : (float16)127.0f));
+  return factor != 0.0f ? code : (int16)0;
 #else
-  const float16 q = v * (1.0f / scale);
+  const float16 q = v * factor;
   const float16 above = q > -1.0f ? q : (float16)-1.0f;
   return convert_int16(EVEN(above < 1.0f ? above : (float16)1.0f));
 #endif
 }
+
+#if FORMAT == 80
+int16 stochastic_codes(float16 v, float16 scale, ulong seed, ulong index) {
+  const float16 q = v / scale, low = floor(q);
+  const float16 r = low + (uniform(seed, index) < q - low ? (float16)1.0f : (float16)0.0f);
+  const float16 above = r > -127.0f ? r : (float16)-127.0f;
+  const int16 code = convert_int16(above < 127.0f ? above : (float16)127.0f);
+  return scale != 0.0f ? code : (int16)0;
+}
+#define FACTOR(scale) (scale)
+#else
+#define FACTOR(scale) (1.0f / (scale))
+#endif
 
 KERNEL void encode(ulong first, ulong end, X_PARAMETERS, ulong parts, int stochastic, ulong seed,
                    ulong group, global const float *scales, global uchar *codes_all, long codes_at,
@@ -196,7 +228,16 @@ KERNEL void encode(ulong first, ulong end, X_PARAMETERS, ulong parts, int stocha
       const ulong i0 = piece * PIECE;
       const uint n = (uint)SMALLER(total - i0, (ulong)PIECE);
       int16 q[PIECE / 16];
-      for (uint k = 0; k < n; k += 16) {
+      uint k = 0;
+      const ulong p0 = parts == 1 ? 0 : i0 / part;
+      // Whole pieces of one part.
+      if (flat && n == PIECE && !saturate && !stochastic && (parts == 1 || i0 + n <= (p0 + 1) * part)) {
+        const float16 factor = (float16)FACTOR(scales[p0]);
+        global const uchar *from = x_all + x_at + i0 * size_of(type);
+        for (; k < PIECE; k += 16)
+          q[k / 16] = codes_of(load16(from + k * size_of(type), type), factor);
+      }
+      for (; k < n; k += 16) {
         const uint m = min(n - k, 16u);
         const ulong i = i0 + k, p = parts == 1 ? 0 : i / part;
         float16 v = values_at(i, m, X_ARGUMENTS);
@@ -207,7 +248,13 @@ KERNEL void encode(ulong first, ulong end, X_PARAMETERS, ulong parts, int stocha
           for (uint l = 0; l < 16; ++l) each[l] = scales[min((i + l) / part, parts - 1)];
           scale = vload16(0, each);
         }
-        q[k / 16] = codes_of(v, scale, stochastic, seed, i);
+#if FORMAT == 80
+        if (stochastic) {
+          q[k / 16] = stochastic_codes(v, scale, seed, i);
+          continue;
+        }
+#endif
+        q[k / 16] = codes_of(v, FACTOR(scale));
       }
 #if FORMAT == 64 || FORMAT == 80
       for (uint k = 0; k < n; k += 16) {

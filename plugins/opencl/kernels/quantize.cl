@@ -19,7 +19,7 @@ KERNEL void quantize(ulong first, ulong end, ulong units, ulong launch_first, in
       if (!flat) at = row_offset(i / (ulong)cols, rank, shape, strides) + (long)(i % (ulong)cols);
       global const uchar *from = x + at * (long)size_of(type);
       Block block;
-      EACH(n) block.v[n] = load16(from + n * 16 * size_of(type), type);
+      load_block(from, type, block.v);
       const uint place = (uint)(i - launch_first);
       if (top_bits(&block) >= INF_BITS &&
           !settle_nonfinite(&block, type, saturate, place, flags))
