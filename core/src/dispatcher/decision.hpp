@@ -30,6 +30,7 @@ struct Choice {
   Prediction predicted;                  ///< from other shapes
   Samples samples;                       ///< of this process
   bool warmed = false;                   ///< its first run, which pays for set-up, is past
+  int filled = 0;                        ///< first calls of series that were not counted
   std::string pruned;                    ///< why it is not tried for now
   std::uint64_t retry_at = 0;            ///< Decision::total_ns at which it may challenge again
   std::atomic<bool> failed{false};       ///< it returned an error that was not the caller's fault
@@ -96,6 +97,7 @@ struct Decision {
   std::mutex mutex;
   Choice *incumbent = nullptr;   ///< who answered first, or holds the place in a trial
   Choice *challenger = nullptr;  ///< in a trial against the incumbent
+  Choice *filled = nullptr;      ///< has just filled its state: its next call is worth timing
   std::string numerics_class;    ///< of the first answer
   std::string rule;              ///< how `chosen` came to be, in words
   double extra_ns = 0;           ///< what trying others cost beyond the best known

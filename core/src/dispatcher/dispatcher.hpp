@@ -102,11 +102,16 @@ class KernelStates final : public Runner::States {
   ~KernelStates() override;
   /// The kernel's state for this series, prepared on first use; null where it keeps none.
   void *get(const Candidate &candidate, const sy_call &call);
+  /// Was the latest `get` of this kernel its first one, with a state to fill?
+  bool is_first(const Candidate &candidate) const noexcept {
+    return states_[candidate.id].state != nullptr && states_[candidate.id].calls == 1;
+  }
 
  private:
   struct Entry {
     const Candidate *candidate = nullptr;
     void *state = nullptr;
+    std::uint32_t calls = 0;  ///< 2 = two or more
   };
   std::uint64_t constant_inputs_;
   std::vector<Entry> states_;

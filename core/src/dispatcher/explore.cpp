@@ -92,7 +92,8 @@ std::int32_t Dispatcher::explore(const KnownCall &known, sy_call &call, KernelSt
         return SY_OK;
       const std::lock_guard lock(d.mutex);
       const bool was_settled = selector_.settled(d);
-      if (!was_settled) selector_.record(d, *choice, ns);
+      if (!was_settled)
+        selector_.record(d, *choice, ns, states != nullptr && states->is_first(*choice->candidate));
       const bool last =
           !bench || (was_settled && choice == d.chosen.load(std::memory_order_acquire));
       // In benchmark mode the caller's outputs come from the winner.

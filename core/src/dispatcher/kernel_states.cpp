@@ -13,6 +13,7 @@ KernelStates::~KernelStates() {
 
 void *KernelStates::get(const Candidate &candidate, const sy_call &call) {
   Entry &entry = states_[candidate.id];
+  if (entry.calls < 2) ++entry.calls;
   if (entry.candidate != nullptr) return entry.state;
   entry.candidate = &candidate;
   if (!candidate.stateful()) return nullptr;

@@ -19,6 +19,7 @@ constexpr double kStartCalls = 3;  // calls' worth of extra time that a class ma
 constexpr double kReviewCalls = 32, kReviewNs = 1e6;  // between two looks at a decided class
 constexpr double kLongNs = 50e6;  // no scheduler's quantum adds as much to a timing
 constexpr int kTrialRounds = 3, kConfirmRounds = 7;
+constexpr int kMostFilled = 4;  // first calls of series that are not counted, of each kernel
 
 /// How much slower than the best a candidate may look after so many timings and still be tried. A
 /// single one may be a disturbance, unless it is long.
@@ -242,8 +243,15 @@ void Selector::settle_measured(Decision &d, std::string_view how) {
   decide(d, *winner, std::move(rule));
 }
 
-void Selector::record(Decision &d, Choice &choice, std::uint64_t ns) {
+void Selector::record(Decision &d, Choice &choice, std::uint64_t ns, bool first_of_series) {
   if (options_.policy != Policy::adaptive && options_.policy != Policy::benchmark) return;
+  // Series of one call would never be timed otherwise.
+  if (first_of_series && choice.filled < kMostFilled) {
+    ++choice.filled;
+    choice.warmed = true;
+    d.filled = &choice;
+    return;
+  }
   // A kernel's very first run starts thread pools and libraries: it says little of the next ones.
   if (!std::exchange(choice.warmed, true) && static_cast<double>(ns) < kLongNs &&
       choice.candidate->stats.timed_count.load(std::memory_order_relaxed) <= 1)
@@ -331,8 +339,10 @@ void Selector::review(Decision &d) {
   }
   if (next == nullptr) return schedule_challenge(d, *chosen);
   next->pruned.clear();
-  next->samples.clear();
-  chosen->samples.clear();
+  for (Choice *c : {next, chosen}) {
+    c->samples.clear();
+    c->filled = 0;
+  }
   d.incumbent = chosen;
   d.challenger = next;
   d.chosen.store(nullptr, std::memory_order_release);
@@ -344,6 +354,7 @@ void Selector::reopen(Decision &d, double slower) {
                        d.chosen.load(std::memory_order_relaxed)->candidate->name, slower);
   for (const auto &c : d.choices) {
     c->samples.clear();
+    c->filled = 0;
     c->stored.reset();
     c->predicted = {};
     c->pruned.clear();

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "host/log.hpp"
 
@@ -174,6 +175,9 @@ Choice *Selector::next(Decision &d, std::int64_t elements) {
     case Policy::benchmark:
       break;
   }
+  if (Choice *again = std::exchange(d.filled, nullptr);
+      again != nullptr && again->usable() && again->pruned.empty())
+    return again;
   if (d.challenger != nullptr && d.incumbent != nullptr)
     return d.challenger->samples.count() <= d.incumbent->samples.count() ? d.challenger
                                                                          : d.incumbent;

@@ -30,8 +30,10 @@ class Selector {
   Choice *next(Decision &decision, std::int64_t elements);
   /// Who would answer, by what is known now; null when nothing is usable.
   const Choice *expected(const Decision &decision, std::int64_t elements) const;
-  /// Records a timing made while exploring; decides when enough is known.
-  void record(Decision &decision, Choice &choice, std::uint64_t ns);
+  /// Records a timing made while exploring; decides when enough is known. `first_of_series`: the
+  /// call also filled what the kernel keeps for the series' other calls (a fit's steps); it counts
+  /// for nothing, and the next call goes to the same kernel.
+  void record(Decision &decision, Choice &choice, std::uint64_t ns, bool first_of_series = false);
   /// All that may be tried in this class now; empty while a verdict is still out.
   std::vector<Choice *> contenders(Decision &decision) const;
   /// Excludes a choice that failed; the decision is open again.
