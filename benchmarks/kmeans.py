@@ -23,7 +23,7 @@ SHAPES = (
     (1_000_000, 2, 1000),
 )
 SEEDS = 20
-NUMPY_WORK = 2e9  # rows x dimensions x clusters: beyond, its turns would take too long
+NUMPY_WORK = 1.5e9  # rows x dimensions x clusters: beyond, its turns would take too long
 
 
 def peers(x: Any, start: Any, k: int, iterations: int) -> list[tuple[str, Callable[[], Any], str]]:

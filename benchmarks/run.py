@@ -166,6 +166,12 @@ def publish(report: dict, given: str | None) -> bool:
     return done.returncode == 0
 
 
+def keep(report: dict, options: argparse.Namespace) -> None:
+    """Writes what is measured so far to the file that was asked for."""
+    if options.json not in (None, "-"):
+        Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
+
+
 def main() -> int:
     options = arguments()
     names = options.names or list(GROUPS)
@@ -202,6 +208,7 @@ def main() -> int:
                 )
                 good = good and not result["disagreement"]
                 report["cases"].append(result)
+                keep(report, options)  # whatever ends the run
                 print(text_of(result), flush=True)
         if "convert" in names:
             report["convert"] = importlib.import_module("convert").run(sy, engine, options.quick)

@@ -86,13 +86,14 @@ def settle(side: Side, seconds: float) -> float:
 
 
 def measure(sides: list[Side], *, seconds: float, warm_up: float) -> list[Timing]:
-    """Times the sides in turns for about `seconds` in all, five rounds at least."""
+    """Times the sides in turns for about `seconds` in all, five rounds at least, three where
+    one takes more than five seconds."""
     once = [settle(side, warm_up) for side in sides]
     loops = [max(1, math.ceil(SHORT_S / t)) for t in once]
     cost = sum(
         PAUSE_S + t * (loop + (t < LONG_S)) for t, loop in zip(once, loops)
     )
-    rounds = max(5, min(ROUND_LIMIT, int(seconds / cost)))
+    rounds = max(5 if cost < 5 else 3, min(ROUND_LIMIT, int(seconds / cost)))
     timings = [Timing(side.name, side.note) for side in sides]
     for _ in range(rounds):
         for side, timing, t, loop in zip(sides, timings, once, loops):
