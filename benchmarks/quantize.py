@@ -44,7 +44,7 @@ OTHERS = {
     "i2_s": 1 / 4,
     "int8": 1.0,
 }
-IN_L2 = 1 << 16  # values: 256 KiB as f32
+IN_L2 = 1 << 17  # values: 512 KiB as f32
 LARGE = 100_000_000 // 1024 * 1024
 
 

@@ -124,7 +124,7 @@ HALVES = ("q4_0", "mlx_affine4", "mxfp4", "tern2", "int8")
     + [(f, o, "float16") for f, o, _ in CHOICES if f in HALVES],
 )
 def test_round_trips_equal_the_two_calls(engine, format, options, dtype):
-    """Over pieces, a rest behind them, and whatever lies strided."""
+    """Also of strided values, and into other types."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((3, 181, 512), np.float32).astype(dtype)
     want = both(engine, x, format, **options)
@@ -140,6 +140,34 @@ def test_round_trips_equal_the_two_calls(engine, format, options, dtype):
     same(out, engine.dequantize(q, out=np.zeros(x.shape, np.float32)))
     engine.round_trip(x, format, **options, out=x)
     same(x, want)
+
+
+@pytest.mark.parametrize(
+    "format, options",
+    [
+        ("q4_0", {}),
+        ("q8_0", {}),
+        ("mxfp4", {}),
+        ("mlx_affine3", {"group_size": 32}),
+        ("ternary", {"granularity": "group", "group_size": 64}),
+        ("tern2", {"granularity": "row"}),
+        ("int8", {"granularity": "row"}),
+        ("int8", {"granularity": "channel"}),
+    ],
+)
+def test_large_round_trips_in_pieces(engine, format, options):
+    """From 24 MiB on in place, from 64 MiB on elsewhere."""
+    x = np.random.default_rng(3).standard_normal((5, 2600, 512), np.float32)
+    want = both(engine, x, format, **options)
+    wide = np.zeros((5, 2600, 514), np.float32)
+    wide[..., :512] = x
+    for target in (x, wide[..., :512]):
+        engine.round_trip(target, format, **options, out=target)
+        same(np.ascontiguousarray(target), want)
+    assert not wide[..., 512:].any()
+    if format == "q4_0":
+        x = np.random.default_rng(4).standard_normal((33000, 512), np.float32)
+        same(engine.round_trip(x, format), both(engine, x, format))
 
 
 @pytest.mark.parametrize("backend", ["reference", "avx2", "avx512", "openmp"])

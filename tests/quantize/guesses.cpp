@@ -13,7 +13,7 @@
 namespace switchyard::test {
 namespace {
 
-constexpr std::size_t kValues = (16u << 20) / sizeof(float) + 128 * 37;
+constexpr std::size_t kValues = (32u << 20) / sizeof(float) + 128 * 37;
 
 /// Reproducible and quick: sums of two uniform numbers.
 std::vector<float> tents() {

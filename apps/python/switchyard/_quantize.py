@@ -153,9 +153,9 @@ class QuantizeCalls:
         seed: int = 0,
         out: Any = None,
     ) -> Any:
-        """x quantised and dequantised again, bit by bit as the two calls give it, but in pieces that
-        stay in the caches and without keeping codes (where one scale serves the whole tensor, and
-        with stochastic rounding, it makes the two calls).
+        """x quantised and dequantised again, bit by bit as the two calls give it, without keeping
+        codes. Large arrays are worked on in pieces that stay in the caches, best of all in place
+        (but where one scale serves the whole tensor, and with stochastic rounding).
 
         Args:
             x, format, ...: as `quantize` takes them.

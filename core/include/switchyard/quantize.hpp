@@ -31,11 +31,12 @@ SY_API Result<Tensor> dequantize_part(Engine &engine, const Quantized &q, const 
                                       TensorView out = {}, RunInfo *info = nullptr);
 
 /// x quantised and dequantised again, bit by bit as the two calls give it: what training with a
-/// straight-through estimator multiplies with. Works in pieces that stay in the caches and keeps no
-/// codes, except where one scale serves the whole tensor and with stochastic rounding.
-/// `out` present: x's shape, f32, f16 or bf16, contiguous along the last dimension; it may be x
-/// itself. Else the result is a new array of x's dtype. `options`' output arrays must be absent.
-/// Errors: those of `Engine::quantize`, indices counting in x.
+/// straight-through estimator multiplies with. Values beyond the caches are worked on in pieces
+/// that stay there, whose codes never reach memory, except where one scale serves the whole tensor
+/// and with stochastic rounding. `out` present: x's shape, f32, f16 or bf16, contiguous along the
+/// last dimension; it may be x itself, of which an error then leaves parts overwritten. Else the
+/// result is a new array of x's dtype. `options`' output arrays must be absent. Errors: those of
+/// `Engine::quantize`, indices counting in x.
 SY_API Result<Tensor> round_trip(Engine &engine, TensorView x, const QuantizeOptions &options,
                                  TensorView out = {}, RunInfo *info = nullptr);
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -68,6 +70,19 @@ void set_extent(sy_tensor &t) noexcept {
   t.byte_size = static_cast<std::uint64_t>((high - low + 1) * unit);
 }
 
+/// Asks for large pages where an array is large: a first write to each small one costs more than
+/// what kernels do with it. A system that has none to give is as good as before.
+void prefer_large_pages(void *memory, std::size_t bytes) noexcept {
+  constexpr std::size_t kLarge = std::size_t{4} << 20;
+  if (bytes < kLarge) return;
+#ifdef MADV_HUGEPAGE
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto first = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / page * page;
+  ::madvise(reinterpret_cast<void *>(first), end - first, MADV_HUGEPAGE);
+#endif
+}
+
 Result<Tensor> allocate(DType dtype, std::span<const std::int64_t> shape,
                         std::span<const std::int64_t> strides, bool zeroed) {
   if (shape.size() > SY_MAX_RANK)
@@ -86,6 +101,7 @@ Result<Tensor> allocate(DType dtype, std::span<const std::int64_t> shape,
     return fail(ErrorCode::out_of_memory,
                 fmt::format("{} bytes for an array of shape {} are not to be had", rounded,
                             shape_text(shape)));
+  prefer_large_pages(memory, rounded);
   if (zeroed) std::memset(memory, 0, rounded);
   std::shared_ptr<void> owner(memory, std::free);
   return Tensor::adopt(TensorView(memory, dtype, shape, strides), std::move(owner));

@@ -16,8 +16,9 @@ namespace {
 
 /// Values of a piece of a round trip: they and what becomes of them fit a second-level cache.
 constexpr std::int64_t kPiece = 1 << 16;
-/// Fewer pieces are not worth waking other threads for.
-constexpr std::int64_t kFewest = 4;
+/// Bytes of values from which pieces pay: below, codes stay in the caches anyway, and large outputs
+/// of one call are written past them, which pieces in place have no need of.
+constexpr std::int64_t kLarge = std::int64_t{64} << 20, kLargeInPlace = std::int64_t{24} << 20;
 
 /// Memory for the codes and scales of pieces up to a size.
 struct PieceArrays {
@@ -58,7 +59,9 @@ class RoundTrip {
   Status rows(const TensorView &x, const TensorView &y) {
     const std::int64_t step = std::max<std::int64_t>(kPiece / x.dim(1), 1);
     const std::int64_t pieces = ceil_div(x.dim(0), step);
-    if (pieces < kFewest) return whole(x, y);
+    const bool in_place = x.data() == y.data();
+    if (x.elements() * bytes_of(x.dtype()) < (in_place ? kLargeInPlace : kLarge))
+      return whole(x, y);
     std::atomic<std::int64_t> next{0}, failed{pieces};
     std::mutex mutex;
     std::optional<Error> first_error;

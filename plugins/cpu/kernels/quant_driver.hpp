@@ -20,6 +20,8 @@ struct Pace {
 };
 inline constexpr Pace kSearchPace{16 << 10, 32 << 10, 512 << 10};  ///< of some 0.5 GB/s
 inline constexpr uint64_t kStreamBytes = 24 << 20;  ///< written by a call: more is streamed
+inline constexpr int64_t kFarBytes = 32 << 20;      ///< read by a call: more comes from memory
+inline constexpr int64_t kAheadBytes = 4096;  ///< how far ahead of the work it is fetched then
 
 inline char *first_byte(const sy_tensor &t) {
   return static_cast<char *>(t.handle) + t.byte_offset;
@@ -66,6 +68,15 @@ inline void for_runs(const Rows &rows, int64_t unit, int64_t u0, int64_t u1, F f
     if (!f(p, u0, n)) return;
     u0 += n;
   }
+}
+
+/// Fetches what lies kAheadBytes behind n values: the processor's own look-ahead ends with a page,
+/// and rests while values are computed with.
+template <class T>
+HWY_INLINE void fetch_ahead(const T *x, int64_t n) {
+  const char *at = reinterpret_cast<const char *>(x) + kAheadBytes;
+  const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+  for (int64_t b = 0; b < bytes; b += 64) hwy::Prefetch(at + b);
 }
 
 /// The error at the lowest index, whichever thread meets it first.

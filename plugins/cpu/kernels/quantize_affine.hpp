@@ -172,6 +172,7 @@ int32_t quantize_affine_groups(const Context &ctx, const sy_call &call, sy_error
   const bool saturate = params.nonfinite == SY_NONFINITE_SATURATE;
   const int64_t groups = rows.values() / kGroup;
   const bool stream = static_cast<uint64_t>(groups * kBytes) > kStreamBytes;
+  const bool far = rows.values() * static_cast<int64_t>(sizeof(T)) > kFarBytes;
   FirstError first;
   auto piece = [&](int64_t u0, int64_t u1) {
     if (first.before(u0 * kGroup)) return;
@@ -183,6 +184,7 @@ int32_t quantize_affine_groups(const Context &ctx, const sy_call &call, sy_error
           const T *x = p + (at + g) * kGroup;
           if (g >= batch && g + kBatch <= m) {
             batch = g + kBatch;
+            if (far) fetch_ahead(x, kBatch * kGroup);
             if (HWY_LIKELY(
                     (encode_affine_batch<kBits, kGroup>(x, to, scales + group, biases + group)))) {
               g += kBatch - 1;

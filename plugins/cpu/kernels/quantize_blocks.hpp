@@ -102,6 +102,7 @@ int32_t quantize_blocks(const KernelDef &, const Context &ctx, const sy_call &ca
   const bool saturate = params.nonfinite == SY_NONFINITE_SATURATE;
   const int64_t blocks = rows.values() / kBlock;
   const bool stream = static_cast<uint64_t>(blocks * kBytes) > kStreamBytes;
+  const bool far = rows.values() * static_cast<int64_t>(sizeof(T)) > kFarBytes;
   FirstError first;
   auto piece = [&](int64_t u0, int64_t u1) {
     if (first.before(u0 * kBlock)) return;
@@ -111,7 +112,9 @@ int32_t quantize_blocks(const KernelDef &, const Context &ctx, const sy_call &ca
         for (int64_t b = 0; b < m;) {
           const T *x = p + (at + b) * kBlock;
           Encoded result = Encoded::ok;
-          b += encode_next<Codec>(x, m - b, saturate, to + b * kBytes, &result);
+          const int64_t done = encode_next<Codec>(x, m - b, saturate, to + b * kBytes, &result);
+          if (far) fetch_ahead(x, done * kBlock);
+          b += done;
           if (HWY_LIKELY(result == Encoded::ok)) continue;
           const int64_t index = (u + at + b) * kBlock;
           if (result == Encoded::overflow)

@@ -161,6 +161,7 @@ int32_t quantize_mxfp4_as(const Context &ctx, const sy_call &call, sy_error *err
   const bool saturate = params.nonfinite == SY_NONFINITE_SATURATE;
   const int64_t blocks = rows.values() / 32;
   const bool stream = static_cast<uint64_t>(blocks * 16) > kStreamBytes;
+  const bool far = rows.values() * static_cast<int64_t>(sizeof(T)) > kFarBytes;
   FirstError first;
   auto piece = [&](int64_t u0, int64_t u1) {
     if (first.before(u0 * 32)) return;
@@ -171,6 +172,7 @@ int32_t quantize_mxfp4_as(const Context &ctx, const sy_call &call, sy_error *err
           const T *x = p + (at + b) * 32;
           if (b >= batch && b + kBatch <= m) {
             batch = b + kBatch;
+            if (far) fetch_ahead(x, kBatch * 32);
             if (HWY_LIKELY((encode_mxfp4_batch<kRceil, T>(x, to, scales + u + at + b)))) {
               b += kBatch - 1;
               to += 16 * (kBatch - 1);

@@ -11,7 +11,7 @@ namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace quant {
 
-inline constexpr uint64_t kGuessBytes = 16 << 20;  ///< of values; fewer stay in the caches
+inline constexpr uint64_t kGuessBytes = 32 << 20;  ///< of values; fewer stay in the caches
 inline constexpr int64_t kMostKept = 1024;         ///< doubtful values of a partial sum
 inline constexpr int64_t kMostSampled = 4096;      ///< blocks
 /// Doubtful magnitudes may lie so far from the threshold, as a part of it.
@@ -73,7 +73,7 @@ inline Guess guess_from(const double *sums, int64_t count, int64_t values) {
   Guess guess{};
   if (!is_finite(square) || mean < 1e-4 || mean > 1e30) return guess;
   const double error = __builtin_sqrt(square / (n * (n - 1)));
-  const double width = 6 * error / mean + 1e-4;
+  const double width = 4 * error / mean + 1e-4;
   // Near the threshold, densities times it are about 0.3 for the usual distributions.
   const double doubtful = 0.6 * width * static_cast<double>(values);
   if (width > kWidest || doubtful > 0.75 * kMostKept) return guess;
@@ -102,14 +102,16 @@ struct Guesser {
     if (count > kMostKept - kCodes) count = kNotCoded;
     if (count == kNotCoded) return;
     const auto offset = static_cast<uint32_t>(at - first);
+    uint64_t bits = 0;
     for (int i = 0; i < kCodes; i += kLanes) {
-      const VF v = load_f32(x + i), size = hn::Abs(v);
+      const VF size = hn::Abs(load_f32(x + i));
       const auto doubtful =
           hn::And(hn::Ge(size, hn::Set(df, guess.low)), hn::Le(size, hn::Set(df, guess.high)));
-      for (uint32_t bits = mask_bits(doubtful); bits != 0; bits &= bits - 1) {
-        const int k = i + __builtin_ctz(bits);
-        kept[count++] = {load_scalar(x + k), offset + static_cast<uint32_t>(k)};
-      }
+      bits |= static_cast<uint64_t>(mask_bits(doubtful)) << i;
+    }
+    for (; bits != 0; bits &= bits - 1) {
+      const int k = __builtin_ctzll(bits);
+      kept[count++] = {load_scalar(x + k), offset + static_cast<uint32_t>(k)};
     }
   }
 };
@@ -146,8 +148,12 @@ HWY_INLINE void ternary_codes(const T *x, int64_t n, Guesser<T> *by, int8_t *cod
   };
   int64_t i = values_to_line(x, n);
   if (i > 0) few(0, i);
-  for (; i + kCodes <= n; i += kCodes)
+  for (; i + kCodes <= n; i += kCodes) {
+    // Memory goes on working for the next block's sum.
+    for (int64_t line = 0; line < kCodes * static_cast<int64_t>(sizeof(T)); line += 64)
+      hwy::Prefetch(reinterpret_cast<const char *>(x + i + kSumBlock) + line);
     if (HWY_UNLIKELY(guess_codes(x + i, by->guess, factor, out + i))) by->keep(x + i, x + i);
+  }
   if (i < n) few(i, n - i);
 }
 
