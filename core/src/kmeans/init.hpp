@@ -2,8 +2,8 @@
 #pragma once
 /// Where a fit starts: rows drawn as first centroids.
 
-#include "kmeans/input.hpp"
 #include "base/poller.hpp"
+#include "kmeans/input.hpp"
 
 namespace switchyard::kmeans {
 
