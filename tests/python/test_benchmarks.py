@@ -78,7 +78,7 @@ def test_the_program_runs(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     cases = json.loads(report.read_text())["cases"]
     ternary = [c for c in cases if c["case"].startswith("ternary")]
-    assert len(ternary) == 2
+    assert len(ternary) == 4  # two sizes, outputs given and fresh
     for c in ternary:
         assert "codes agree" in c["agreement"]["numpy"]
         assert sum(c["sides"][0]["kernels"].values()) == c["sides"][0]["rounds"]

@@ -26,7 +26,7 @@ def test_defaults_are_the_contract():
     additions = dict(scale=None, nonfinite="error", rounding="nearest", seed=0)
     contract = dict(group_size=None, granularity="tensor", out=None)
     assert defaults(sy.Engine.quantize) == contract | additions
-    assert defaults(sy.Engine.dequantize) == dict(out=None)
+    assert defaults(sy.Engine.dequantize) == dict(out=None) | dict(rows=None, columns=None)
     assert defaults(sy.Engine.kmeans) == dict(
         init="k-means++",
         n_init=1,
