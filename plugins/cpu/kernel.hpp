@@ -10,6 +10,10 @@
 
 #include <switchyard/plugin.h>
 
+/// The value of a macro as a string: SY_TEXT(SY_ISA) is "avx2".
+#define SY_TEXT_OF(x) #x
+#define SY_TEXT(x) SY_TEXT_OF(x)
+
 namespace switchyard::cpu {
 
 /// Spreads pieces of a loop over threads. `serial` in the single-threaded plugins.

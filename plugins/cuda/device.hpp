@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <first_failure.hpp>
 #include <map>
 #include <mutex>
 #include <string>
@@ -28,20 +29,7 @@ std::int32_t describe(const Driver &driver, int number, Description &out, sy_err
 /// Compute capability 8.0 or later, with memory pools: what the kernels are built for.
 bool usable(const Driver &driver, const Description &about, sy_error *reason);
 
-/// Why something did not work; the first failure is the one that counts.
-struct Failure {
-  std::int32_t code = SY_OK;
-  std::string text;
-  std::int64_t index = -1;
-
-  bool any() const { return code != SY_OK; }
-  void set(std::int32_t status, std::string why, std::int64_t at = -1) {
-    if (any()) return;
-    code = status;
-    text = std::move(why);
-    index = at;
-  }
-};
+using Failure = cpu::FirstFailure;
 
 /// Compiled kernels of a family, for all architectures.
 struct Image {

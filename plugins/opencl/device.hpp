@@ -4,6 +4,7 @@
 /// call that runs on it.
 
 #include <atomic>
+#include <first_failure.hpp>
 #include <map>
 #include <mutex>
 #include <string>
@@ -13,19 +14,7 @@
 
 namespace switchyard::opencl {
 
-/// Why something did not work; SY_OK while all is well. The first failure is the one that counts.
-struct Failure {
-  std::int32_t code = SY_OK;
-  std::string text;
-  std::int64_t index = -1;
-
-  bool any() const { return code != SY_OK; }
-  void set(std::int32_t status, std::string why, std::int64_t at = -1) {
-    if (any()) return;
-    code = status;
-    text = std::move(why);
-    index = at;
-  }
+struct Failure : cpu::FirstFailure {
   /// Is `code` a success? If not, it is noted as that of `what`.
   bool check(cl_int result, const char *what) {
     if (result == CL_SUCCESS) return true;

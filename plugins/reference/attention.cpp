@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <failure.hpp>
+#include <host_memory.hpp>
 
 #include "kernels.hpp"
 
@@ -164,7 +165,7 @@ struct Keys {
       } else if (format == SY_QUANT_Q8_0) {
         const char *block = p + e / 32 * 34;
         row[e] = load<F16>(block) * static_cast<signed char>(block[2 + e % 32]);
-      } else {
+      } else if (scales != nullptr && biases != nullptr) {
         const auto code = static_cast<unsigned char>(p[e / 2]) >> (e % 2 * 4) & 15;
         const std::int64_t at = e / group * (scales->dtype.bits / 8);
         const double product =
@@ -325,10 +326,7 @@ class Attention {
 };
 
 std::int32_t supports(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
-  for (std::uint32_t i = 0; i < call.n_inputs; ++i)
-    if (call.inputs[i] != nullptr && call.inputs[i]->device_kind != SY_DEVICE_HOST)
-      return cpu::failure(reason, SY_E_UNSUPPORTED, "a tensor is not in host memory");
-  return SY_OK;
+  return cpu::inputs_in_host_memory(call, reason);
 }
 
 /// Keys of a sequence at most.

@@ -46,6 +46,12 @@ EnginePtr make(const char *backend = nullptr) {
   return EnginePtr(engine);
 }
 
+Engine cpp_reference() {
+  Options pinned = testing::test_options();
+  pinned.pin = {{"*", "reference"}};
+  return testing::make_engine(std::move(pinned));
+}
+
 std::vector<float> values(std::size_t n, unsigned seed = 1) {
   std::mt19937 random(seed);
   std::vector<float> out(n);
@@ -254,9 +260,7 @@ TEST(CApi, AttentionEqualsTheCppInterface) {
   ASSERT_EQ(sy_attention(engine.get(), &tq, &tk, &tv, &options, &raw, &error), SY_OK)
       << error.message;
   const ResultPtr result(raw);
-  Options pinned = testing::test_options();
-  pinned.pin = {{"*", "reference"}};
-  Engine cpp(std::move(pinned));
+  Engine cpp = cpp_reference();
   auto want = cpp.attention(TensorView(tq), TensorView(tk), TensorView(tv),
                             {.causal = SY_CAUSAL_BOTTOM_RIGHT});
   ASSERT_TRUE(want) << want.error().text();
@@ -297,9 +301,7 @@ TEST(CApi, AttentionTakesAllThatTheCppInterfaceTakes) {
   ASSERT_EQ(sy_attention(engine.get(), &tq, &tk, &tv, &options, &raw, &error), SY_OK)
       << error.message;
   const ResultPtr result(raw);
-  Options pinned = testing::test_options();
-  pinned.pin = {{"*", "reference"}};
-  Engine cpp(std::move(pinned));
+  Engine cpp = cpp_reference();
   AttentionCall call;
   call.causal = SY_CAUSAL_BOTTOM_RIGHT;
   call.window = 3;

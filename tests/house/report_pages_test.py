@@ -110,6 +110,19 @@ def make_pages(folder):
     return pages
 
 
+def look_at_axes(browser, folder):
+    """Words of an axis stay inside whatever the times were."""
+    for step in range(12):
+        doc = folder / f"axes{step}.json"
+        doc.write_text(json.dumps(report_samples.bench(slower=10 ** (step / 12))))
+        page = folder / f"axes{step}.html"
+        run("report", doc, "-o", page, folder=folder)
+        for width in (1280, 400):
+            browser.open(page.as_uri(), width, 900, False, scripts=False)
+            for words in browser.evaluate(LOOK)["bad"]:
+                check(False, f"times of step {step} at {width}: {words}")
+
+
 def look_at(browser, name, page, shots):
     for width in (1280, 400):
         for dark in (False, True):
@@ -150,6 +163,7 @@ def main(folder, shots):
     browser = Chromium(folder / "profile")
     for name, page in pages.items():
         look_at(browser, name, page, shots)
+    look_at_axes(browser, folder)
     browser.close()
     print(f"{len(pages)} pages, {len(list(shots.glob('*.png')))} screenshots, {len(failures)} failures")
 

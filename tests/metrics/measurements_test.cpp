@@ -48,6 +48,7 @@ TEST(Measurements, NameWhatIsNotThereWithTheFigure) {
   for (const char *part : {"a like machine", "Some Processor", "2 threads", "an idle hour",
                            "n=10000,d=16,k=8", "1.9 ms on middle", "1 ms at best on fast:0"})
     EXPECT_NE(found[0].evidence.find(part), std::string::npos) << found[0].evidence;
+  EXPECT_EQ(found[0].command, "switchyard doctor");
 }
 
 TEST(Measurements, SayWhyAPluginThatIsThereIsNotLoaded) {

@@ -43,12 +43,7 @@ Json metrics_document(const Engine &engine, const std::vector<JobReport> &jobs) 
   run["jobs"] = Json::array();
   for (const JobReport &job : jobs) run["jobs"].push_back(job.json());
   run["recommendations"] = Json::array();
-  for (const Recommendation &r : engine.recommend())
-    run["recommendations"].push_back(
-        Json{{"what", r.what},
-             {"evidence", r.evidence},
-             {"expected_gain", r.expected_gain > 0 ? Json(r.expected_gain) : Json(nullptr)},
-             {"command", command_of(r).empty() ? Json(nullptr) : Json(command_of(r))}});
+  for (const Recommendation &r : engine.recommend()) run["recommendations"].push_back(to_json(r));
   return doc;
 }
 

@@ -114,11 +114,7 @@ Result<Quantized> assemble(const std::string &path, const Json &meta, const Arra
                            const ReadArray &read) {
   auto q = parse_meta(meta);
   if (!q) return corrupt(path, "'meta' is not a JSON object of format, shape, dtype, group_size");
-  QuantizeOptions options;
-  options.format = q->format;
-  options.group_size = q->group_size;
-  options.granularity = q->granularity;
-  auto params = quantize_params_of(options);
+  auto params = quantize_params_of(format_options(*q));
   if (!params) return corrupt(path, params.error().message);
   auto layout = quant_layout(*params, q->shape, q->dtype);
   if (!layout) return corrupt(path, layout.error().message);

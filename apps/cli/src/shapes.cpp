@@ -68,12 +68,8 @@ OpShape describe_quantize(const TensorView &x, const QuantizeOptions &options) {
 }
 
 OpShape describe_dequantize(const Quantized &q) {
-  QuantizeOptions options;
-  options.format = q.format;
-  options.group_size = q.group_size;
-  options.granularity = q.granularity;
   const TensorView values(static_cast<void *>(nullptr), q.dtype, q.shape);
-  return describe_quantized(dequantize_spec(), values, options)
+  return describe_quantized(dequantize_spec(), values, format_options(q))
       .value_or(OpShape{SY_OP_DEQUANTIZE, {}});
 }
 

@@ -9,18 +9,12 @@
 
 #include "arrays.hpp"
 #include "attention.hpp"
-#include "errors.hpp"
+#include "calls.hpp"
 
 namespace switchyard::python {
 namespace {
 
 using std::string;
-
-template <class F>
-auto unlocked(F &&work) {
-  nb::gil_scoped_release release;
-  return work();
-}
 
 KVCacheOptions options_of(const string &kind, const string &format, const string &dtype,
                           std::int64_t batch, std::int64_t kv_heads, std::int64_t head_dim,

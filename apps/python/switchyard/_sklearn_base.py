@@ -30,9 +30,11 @@ except ImportError as error:
 from ._checks import _integer, _real
 from ._engine import Engine, default_engine
 from ._errors import InputError
-from ._rows import inertia_of
+from ._rows import inertia_of, join_equal
 
 FLOATS = [np.float64, np.float32]
+# Up to so many rows equal ones are joined before a fit, see docs/sklearn.md.
+_JOINED = 1 << 13
 
 
 class Base(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -68,6 +70,12 @@ class Base(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Base
             self, x, accept_sparse=False, dtype=FLOATS, order="C", reset=reset
         )
 
+    def _enough(self, x: np.ndarray) -> None:
+        if len(x) < self.n_clusters:
+            raise InputError(
+                f"n_samples={len(x)} should be >= n_clusters={self.n_clusters}", "invalid_argument"
+            )
+
     def _weights(self, sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
         if sample_weight is None:
             return None
@@ -80,6 +88,12 @@ class Base(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Base
                 "invalid_argument",
             )
         return weights
+
+    def _joined(
+        self, x: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The rows to fit, and their weights: few rows without repetitions; many as they are."""
+        return join_equal(x, weights, self.n_clusters) if len(x) <= _JOINED else (x, weights)
 
     def _place(self, x: np.ndarray, weights: np.ndarray | None) -> None:
         """Decides the offset that rows are taken relative to."""

@@ -200,9 +200,7 @@ class Attention(TorchFunctionMode):
             if pairs is None or pairs.rounds >= _PAIRS:
                 out = self._run(q, k, v, mask, causal, scale)
             else:
-                out = self._run_beside(
-                    pairs, q, k, v, mask, causal, dropout, is_causal, scale, enable_gqa
-                )
+                out = self._run_beside(pairs, q, k, v, mask, causal, scale, enable_gqa)
         except Error as error:
             raise _Decline(f"{error.code}: {error}", f"error: {error.code}") from error
         self._count(self._patterns, kind)
@@ -225,8 +223,6 @@ class Attention(TorchFunctionMode):
         v: Any,
         mask: Any,
         causal: str,
-        dropout: float,
-        is_causal: bool,
         scale: float | None,
         enable_gqa: bool,
     ) -> Any:

@@ -21,12 +21,9 @@ from sklearn.utils import check_random_state
 from ._checks import _integer, _real
 from ._engine import Engine
 from ._errors import InputError
-from ._rows import inertia_of, join_equal, sums_by_label
+from ._rows import inertia_of, sums_by_label
 
 __all__ = ["KMeans", "MiniBatchKMeans"]
-
-# Up to so many rows equal ones are joined before a fit, see docs/sklearn.md.
-_JOINED = 1 << 13
 
 
 class KMeans(Base):
@@ -96,14 +93,9 @@ class KMeans(Base):
                 f"algorithm must be 'lloyd' or 'elkan', not {self.algorithm!r}", "invalid_argument"
             )
         x = self._data(X, reset=True)
-        if len(x) < self.n_clusters:
-            raise InputError(
-                f"n_samples={len(x)} should be >= n_clusters={self.n_clusters}", "invalid_argument"
-            )
+        self._enough(x)
         weights = self._weights(sample_weight, x)
-        rows, row_weights = x, weights
-        if len(x) <= _JOINED:
-            rows, row_weights = join_equal(x, weights, self.n_clusters)
+        rows, row_weights = self._joined(x, weights)
         self._place(rows, row_weights)
         narrow = self._narrow(rows)
         random = check_random_state(self.random_state)
@@ -216,14 +208,9 @@ class MiniBatchKMeans(Base):
         """Finds the cluster centers of X [n_samples, n_features]; y is ignored."""
         self._check_batch_parameters()
         x = self._data(X, reset=True)
-        if len(x) < self.n_clusters:
-            raise InputError(
-                f"n_samples={len(x)} should be >= n_clusters={self.n_clusters}", "invalid_argument"
-            )
+        self._enough(x)
         weights = self._weights(sample_weight, x)
-        rows, row_weights = x, weights
-        if len(x) <= _JOINED:
-            rows, row_weights = join_equal(x, weights, self.n_clusters)
+        rows, row_weights = self._joined(x, weights)
         self._place(rows, row_weights)
         random = check_random_state(self.random_state)
         batch_size = min(self.batch_size, len(rows))
@@ -244,11 +231,7 @@ class MiniBatchKMeans(Base):
         x = self._data(X, reset=not begun)
         weights = self._weights(sample_weight, x)
         if not begun:
-            if len(x) < self.n_clusters:
-                raise InputError(
-                    f"n_samples={len(x)} should be >= n_clusters={self.n_clusters}",
-                    "invalid_argument",
-                )
+            self._enough(x)
             self._place(x, weights)
             self._random = check_random_state(self.random_state)
             self._begin(x, weights, self._random, len(x))

@@ -269,6 +269,7 @@ struct Recommendation {
   std::string what;          ///< what to enable, build, install or change
   std::string evidence;      ///< the measurement behind it
   double expected_gain = 0;  ///< times faster; 0 = no figure
+  std::string command{};     ///< what to type to follow it; "" where no single line would do
 };
 
 /// How long `Engine::measure` times.

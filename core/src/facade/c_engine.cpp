@@ -228,13 +228,8 @@ int32_t sy_recommend(sy_engine *engine, char **json, sy_error *error) {
   *json = nullptr;
   if (engine == nullptr) return c::invalid("engine is NULL", error);
   return c::guarded(error, [&] {
-    using Json = nlohmann::ordered_json;
-    Json list = Json::array();
-    for (const Recommendation &r : engine->engine.recommend())
-      list.push_back({{"what", r.what},
-                      {"evidence", r.evidence},
-                      {"expected_gain", r.expected_gain > 0 ? Json(r.expected_gain) : Json()},
-                      {"command", command_of(r).empty() ? Json() : Json(command_of(r))}});
+    auto list = nlohmann::ordered_json::array();
+    for (const Recommendation &r : engine->engine.recommend()) list.push_back(to_json(r));
     return c::give(list.dump(), json);
   });
 }

@@ -6,7 +6,7 @@
 #include "attention/attention.hpp"
 #include "base/status_codes.hpp"
 #include "facade/engine_impl.hpp"
-#include "host/float_state.hpp"
+#include "facade/guarded.hpp"
 #include "host/host.hpp"
 #include "host/log.hpp"
 #include "kmeans/fit.hpp"
@@ -16,22 +16,6 @@
 #include "quantize/quantize.hpp"
 
 namespace switchyard {
-
-namespace {
-
-/// Nothing that runs out of memory throws at the caller, and the host's rounding mode changes no
-/// bit of what is computed outside kernels.
-template <class F>
-auto guarded(F &&f) -> decltype(f()) {
-  const FloatStateGuard state;
-  try {
-    return f();
-  } catch (const std::bad_alloc &) {
-    return fail(ErrorCode::out_of_memory, "out of memory");  // short enough to need none
-  }
-}
-
-}  // namespace
 
 std::string_view version() noexcept { return SWITCHYARD_VERSION; }
 

@@ -5,25 +5,13 @@
 #include <switchyard/engine.hpp>
 
 #include <algorithm>
-#include <new>
 
 #include "base/call_frame.hpp"
 #include "base/progress_scope.hpp"
 #include "base/status_codes.hpp"
-#include "host/float_state.hpp"
+#include "facade/guarded.hpp"
 
 namespace switchyard {
-
-/// Nothing that runs out of memory throws at the caller.
-template <class F>
-auto guarded(F &&f) -> decltype(f()) {
-  const FloatStateGuard state;
-  try {
-    return f();
-  } catch (const std::bad_alloc &) {
-    return fail(ErrorCode::out_of_memory, "out of memory");
-  }
-}
 
 /// Runs on the engine's threads and reports to the thread's ProgressScope.
 inline Status run_call(Engine &engine, std::string_view op, CallFrame &frame, RunInfo *info) {

@@ -55,11 +55,7 @@ class PartReader {
  public:
   static Result<PartReader> make(const Quantized &q, const QuantizedPart &part) {
     PartReader r;
-    QuantizeOptions options;
-    options.format = q.format;
-    options.group_size = q.group_size;
-    options.granularity = q.granularity;
-    auto params = quantize_params_of(options);
+    auto params = quantize_params_of(format_options(q));
     if (!params) return tl::unexpected(std::move(params.error()));
     r.params_ = *params;
     auto layout = quant_layout(*params, q.shape, q.dtype);

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <regex>
 #include <set>
 
 #include "facade/engine_impl.hpp"
@@ -112,7 +111,8 @@ std::vector<Recommendation> recommend_pins(std::span<const MeasuredClass> classe
               fmt::format("measured here on all {} shapes that were called: {:.4g} ms instead of "
                           "{:.4g} ms",
                           shapes, then / 1e6, now / 1e6),
-              now / then};
+              now / then,
+              fmt::format("switchyard run CONFIG.yaml --set 'engine.pin={{{}: {}}}'", op, name)};
     }
     if (best.expected_gain > 0) out.push_back(std::move(best));
   }
@@ -123,12 +123,14 @@ std::vector<Recommendation> Engine::recommend() const {
   std::vector<Recommendation> out;
   for (const PluginInfo &p : impl_->registry->plugins())
     if (p.status == "refused")
-      out.push_back({fmt::format("repair or remove the plugin file {}", p.path), p.reason, 0});
+      out.push_back({fmt::format("repair or remove the plugin file {}", p.path), p.reason, 0,
+                     "switchyard plugin check " + p.path});
   const Machine &here = machine();
   if (static_cast<int>(impl_->threads) < here.thread_budget)
     out.push_back(
         {fmt::format("raise the thread budget from {} to {}", impl_->threads, here.thread_budget),
-         "this process may use that many cores (affinity, cpuset and cgroup quota)", 0});
+         "this process may use that many cores (affinity, cpuset and cgroup quota)", 0,
+         fmt::format("switchyard run CONFIG.yaml --threads {}", here.thread_budget)});
   const auto pins = recommend_pins(measured_classes(*impl_->dispatcher));
   out.insert(out.end(), pins.begin(), pins.end());
   std::vector<Usage> usage;
@@ -143,20 +145,12 @@ std::vector<Recommendation> Engine::recommend() const {
   return out;
 }
 
-std::string command_of(const Recommendation &recommendation) {
-  // In the words used above.
-  static const std::regex pin(R"(pin (\S+) to (\S+))"),
-      repair(R"(repair or remove the plugin file (.*))"),
-      threads(R"(raise the thread budget from \d+ to (\d+))");
-  std::smatch m;
-  if (std::regex_match(recommendation.what, m, pin))
-    return "switchyard run CONFIG.yaml --set 'engine.pin={" + m[1].str() + ": " + m[2].str() + "}'";
-  if (std::regex_match(recommendation.what, m, repair))
-    return "switchyard plugin check " + m[1].str();
-  if (std::regex_match(recommendation.what, m, threads))
-    return "switchyard run CONFIG.yaml --threads " + m[1].str();
-  if (recommendation.evidence.starts_with("shipped measurements")) return "switchyard doctor";
-  return "";
+nlohmann::ordered_json to_json(const Recommendation &r) {
+  using Json = nlohmann::ordered_json;
+  return {{"what", r.what},
+          {"evidence", r.evidence},
+          {"expected_gain", r.expected_gain > 0 ? Json(r.expected_gain) : Json()},
+          {"command", r.command.empty() ? Json() : Json(r.command)}};
 }
 
 }  // namespace switchyard

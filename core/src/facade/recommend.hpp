@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// What to change, by what was measured, and what to type for it.
+/// What to change, by what was measured.
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <switchyard/engine.hpp>
@@ -21,7 +22,7 @@ struct MeasuredClass {
 /// all the classes met, each of which they were timed on.
 std::vector<Recommendation> recommend_pins(std::span<const MeasuredClass> classes);
 
-/// A command line; "" where no single one would do.
-std::string command_of(const Recommendation &recommendation);
+/// For documents: what, evidence, expected_gain and command, null where there is none.
+nlohmann::ordered_json to_json(const Recommendation &recommendation);
 
 }  // namespace switchyard

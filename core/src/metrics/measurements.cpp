@@ -142,6 +142,7 @@ std::vector<Recommendation> recommend_plugins(std::span<const Measurements> know
             m.cpu, m.threads, m.label.empty() ? "no label" : m.label, u.op, row->shape,
             other.best_ms, other.backend, own->best_ms, own->backend);
         r.expected_gain = gain;
+        r.command = "switchyard doctor";
       }
     }
   }

@@ -9,6 +9,7 @@
 
 #include "io/cast.hpp"
 #include "ops/attention_problem.hpp"
+#include "ops/values.hpp"
 
 namespace switchyard::attention_op {
 namespace {
@@ -42,7 +43,7 @@ void read_query(const View &a, std::int64_t b, std::int64_t h, std::int64_t i,
   const std::byte *p = element(*a.q, b, h, i, 0);
   const std::int64_t step = a.q->strides[3] * (a.q->dtype.bits / 8);
   for (std::size_t e = 0; e < row.size(); ++e)
-    row[e] = load_element(p + static_cast<std::int64_t>(e) * step, a.q->dtype);
+    row[e] = load_value(p + static_cast<std::int64_t>(e) * step, a.q->dtype);
 }
 
 /// max over scores of |scale| * sum_e |q_e k_e|: how much cancellation a dot product may see. Of
@@ -114,7 +115,7 @@ Result<Tensor> denominators(const View &a, const sy_call &call, const ReferenceR
   for (std::int64_t i = 0; i < v->elements(); ++i) {
     std::byte *p = v->data<std::byte>() + static_cast<std::size_t>(i) * size;
     p[size - 1] &= std::byte{0x7F};  // clears the sign
-    if (const double x = load_element(p, dtype); std::isfinite(x))
+    if (const double x = load_value(p, dtype); std::isfinite(x))
       largest_value = std::max(largest_value, x);
   }
   CallFrame frame(SY_ATTENTION_INPUTS, SY_ATTENTION_OUTPUTS);
@@ -161,8 +162,8 @@ std::optional<std::string> compare_lse(const View &got, const View &want, double
   for (std::int64_t b = 0; b < want.batch; ++b)
     for (std::int64_t h = 0; h < want.hq; ++h)
       for (std::int64_t i = 0; i < want.lq; ++i) {
-        const float x = load_element(element(*got.lse, b, h, i, 0), dtypes::f32);
-        const float y = load_element(element(*want.lse, b, h, i, 0), dtypes::f32);
+        const float x = load_value(element(*got.lse, b, h, i, 0), dtypes::f32);
+        const float y = load_value(element(*want.lse, b, h, i, 0), dtypes::f32);
         const double limit = kF32Limit * growth + 0x1p-22 * std::abs(static_cast<double>(y));
         if (!close(x, y, limit))
           return fmt::format("{} is {}, but the reference has {} (limit {:.2e})",
@@ -188,9 +189,9 @@ std::optional<std::string> compare(const Problem &, const sy_call &got_call,
     for (std::int64_t h = 0; h < want.hq; ++h)
       for (std::int64_t i = 0; i < want.lq; ++i)
         for (std::int64_t e = 0; e < want.dv; ++e) {
-          const float x = load_element(element(*got.o, b, h, i, e), got.o->dtype);
-          const float y = load_element(element(*want.o, b, h, i, e), want.o->dtype);
-          const double size = load_element(element(scale, b, h, i, e), scale.dtype);
+          const float x = load_value(element(*got.o, b, h, i, e), got.o->dtype);
+          const float y = load_value(element(*want.o, b, h, i, e), want.o->dtype);
+          const double size = load_value(element(scale, b, h, i, e), scale.dtype);
           const double limit = limits.relative * growth * size + limits.least;
           if (!close(x, y, limit))
             return fmt::format("{} is {}, but the reference has {}: error {:.2e}, limit {:.2e}",

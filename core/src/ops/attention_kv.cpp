@@ -4,6 +4,7 @@
 
 #include "io/cast.hpp"
 #include "ops/attention_problem.hpp"
+#include "ops/values.hpp"
 
 namespace switchyard::attention_op {
 namespace {
@@ -19,7 +20,7 @@ void read_q8_0(const std::byte *p, std::span<float> row) noexcept {
     const std::byte *block = p + e / 32 * 34;
     std::int8_t code = 0;
     std::memcpy(&code, block + 2 + e % 32, 1);
-    row[e] = load_element(block, dtypes::f16) * static_cast<float>(code);
+    row[e] = load_value(block, dtypes::f16) * static_cast<float>(code);
   }
 }
 
@@ -29,23 +30,12 @@ void read_affine4(const std::byte *p, const std::byte *scales, const std::byte *
   for (std::size_t e = 0; e < row.size(); ++e) {
     const auto code = std::to_integer<unsigned>(p[e / 2] >> (e % 2 * 4)) & 15u;
     const float product =
-        rounded(static_cast<float>(code) * load_element(scales + e / group * size, dtype), dtype);
-    row[e] = rounded(product + load_element(biases + e / group * size, dtype), dtype);
+        rounded(static_cast<float>(code) * load_value(scales + e / group * size, dtype), dtype);
+    row[e] = rounded(product + load_value(biases + e / group * size, dtype), dtype);
   }
 }
 
 }  // namespace
-
-float load_element(const std::byte *p, DType dtype) noexcept {
-  if (same(dtype, dtypes::f32)) {
-    float value = 0;
-    std::memcpy(&value, p, sizeof value);
-    return value;
-  }
-  std::uint16_t h = 0;
-  std::memcpy(&h, p, sizeof h);
-  return same(dtype, dtypes::f16) ? f16_to_f32(h) : bf16_to_f32(h);
-}
 
 void read_key(const View &a, bool values, std::int64_t b, std::int64_t g, std::int64_t j,
               std::span<float> row) noexcept {
@@ -66,7 +56,7 @@ void read_key(const View &a, bool values, std::int64_t b, std::int64_t g, std::i
   const std::byte *p = place(t);
   const std::int64_t step = t->strides[3] * (t->dtype.bits / 8);
   for (std::size_t e = 0; e < row.size(); ++e)
-    row[e] = load_element(p + static_cast<std::int64_t>(e) * step, t->dtype);
+    row[e] = load_value(p + static_cast<std::int64_t>(e) * step, t->dtype);
 }
 
 }  // namespace switchyard::attention_op

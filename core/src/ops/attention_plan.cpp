@@ -9,6 +9,7 @@
 
 #include "base/suggest.hpp"
 #include "io/cast.hpp"
+#include "ops/read_item.hpp"
 
 namespace switchyard::attention_op {
 namespace {
@@ -37,14 +38,6 @@ Result<std::string> choice(const Shape &shape, std::string_view name,
                                               did_you_mean(word, known), fmt::join(known, ", ")));
   return word;
 }
-
-/// Assigns a Result's value, or leaves the function with its error.
-#define SY_READ(target, result)                                  \
-  do {                                                           \
-    auto read_ = (result);                                       \
-    if (!read_) return tl::unexpected(std::move(read_.error())); \
-    target = static_cast<decltype(target)>(*read_);              \
-  } while (0)
 
 Status read_sizes(const Shape &shape, Plan &p) {
   constexpr std::int64_t most = INT32_MAX;
@@ -131,8 +124,6 @@ Result<Plan> read_plan(const Shape &shape) {
   if (auto ok = read_storage(shape, p); !ok) return tl::unexpected(ok.error());
   return p;
 }
-
-#undef SY_READ
 
 Sizes strides_of(const Sizes &n, std::string_view layout, bool shared_heads) {
   if (layout == "blhd") return {n[1] * n[2] * n[3], n[3], n[1] * n[3], 1};

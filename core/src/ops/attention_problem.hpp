@@ -45,8 +45,6 @@ View view(const sy_call &call) noexcept;
 /// Key or value j of key head g of sequence b as f32: dequantised, from wherever it lies.
 void read_key(const View &a, bool values, std::int64_t b, std::int64_t g, std::int64_t j,
               std::span<float> row) noexcept;
-/// An element of f32, f16 or bf16.
-float load_element(const std::byte *p, DType dtype) noexcept;
 
 /// Keys begin..end-1; empty if end <= begin.
 struct Span {

@@ -12,6 +12,7 @@
 #include "op/octave.hpp"
 #include "op/spot.hpp"
 #include "ops/quantize_problems.hpp"
+#include "ops/read_item.hpp"
 #include "ops/values.hpp"
 
 namespace switchyard {
@@ -105,14 +106,6 @@ struct Plan {
   std::string layout;
 };
 
-/// Assigns a Result's value, or leaves the function with its error.
-#define SY_READ(target, result)                                  \
-  do {                                                           \
-    auto read_ = (result);                                       \
-    if (!read_) return tl::unexpected(std::move(read_.error())); \
-    target = static_cast<decltype(target)>(*read_);              \
-  } while (0)
-
 Result<Plan> read_plan(const Shape &shape) {
   if (auto ok = shape.only(kItems); !ok) return tl::unexpected(std::move(ok.error()));
   constexpr std::int64_t most = INT32_MAX;
@@ -140,8 +133,6 @@ Result<Plan> read_plan(const Shape &shape) {
     return fail(ErrorCode::usage, "an even number of values must turn: see d and rotary");
   return p;
 }
-
-#undef SY_READ
 
 std::vector<std::int64_t> strides_of(const Plan &p) {
   if (p.layout == "blhd") return {p.h * p.l * p.d, p.d, p.h * p.d, 1};

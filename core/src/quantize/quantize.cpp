@@ -123,13 +123,17 @@ Result<Quantized> quantize(Runner &runner, TensorView x, const QuantizeOptions &
   return q;
 }
 
-Result<Tensor> dequantize(Runner &runner, const Quantized &q, TensorView out, RunInfo *info) {
-  const auto start = Clock::now();
+QuantizeOptions format_options(const Quantized &q) {
   QuantizeOptions options;
   options.format = q.format;
   options.group_size = q.group_size;
   options.granularity = q.granularity;
-  auto params = quantize_params_of(options);
+  return options;
+}
+
+Result<Tensor> dequantize(Runner &runner, const Quantized &q, TensorView out, RunInfo *info) {
+  const auto start = Clock::now();
+  auto params = quantize_params_of(format_options(q));
   if (!params) return tl::unexpected(std::move(params.error()));
   // Before anything is allocated for a shape that may come from a file.
   auto layout = quant_layout(*params, q.shape, q.dtype);

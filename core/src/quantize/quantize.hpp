@@ -13,6 +13,9 @@ namespace switchyard {
 /// invalid_argument (a choice that the format does not offer).
 Result<sy_quantize_params> quantize_params_of(const QuantizeOptions &options);
 
+/// Options that name the format of q's arrays, and no more.
+QuantizeOptions format_options(const Quantized &q);
+
 /// Engine::quantize. Arrays that the caller did not give are allocated. Errors: as
 /// quantize_params_of; shape, dtype, nonfinite and overflow (Error::index says where); those of the
 /// backend. [any-thread]

@@ -89,15 +89,12 @@ int32_t run(const KernelDef &self, const Context &ctx, const sy_call &call, sy_e
 }
 
 int32_t supports(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
-  return in_host_memory(call, reason);
+  return inputs_in_host_memory(call, reason);
 }
 
 uint64_t estimate(const KernelDef &self, const Context &ctx, const sy_call &call) {
   return time_of(ctx, call, RowsOf(*call.inputs[0]), is_gelu(self) ? 2 : 3, 0.5);
 }
-
-#define SY_TEXT_OF(x) #x
-#define SY_TEXT(x) SY_TEXT_OF(x)
 
 constexpr KernelDef kernel(const char *op, const char *name, const Kind *kind) {
   return {op,

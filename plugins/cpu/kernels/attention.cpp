@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Attention on vectors: `prefill` for many query rows, `decode` for few rows over many keys.
 
+#include "../host_memory.hpp"
 #include "attention_decode.hpp"
 #include "attention_prefill.hpp"
 
@@ -8,9 +9,6 @@ namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace attention {
 namespace {
-
-#define SY_TEXT_OF(x) #x
-#define SY_TEXT(x) SY_TEXT_OF(x)
 
 struct Type {
   uint8_t code, bits;
@@ -26,9 +24,7 @@ int32_t supports_any(const KernelDef &self, const sy_call &call, sy_error *reaso
   const auto *type = static_cast<const Type *>(self.data);
   if (!is_type(slot(call.inputs, call.n_inputs, SY_ATTENTION_IN_Q), *type))
     return failure(reason, SY_E_UNSUPPORTED, "this kernel is for another element type");
-  for (uint32_t i = 0; i < call.n_inputs; ++i)
-    if (call.inputs[i] != nullptr && call.inputs[i]->device_kind != SY_DEVICE_HOST)
-      return failure(reason, SY_E_UNSUPPORTED, "a tensor is not in host memory");
+  if (const int32_t status = inputs_in_host_memory(call, reason); status != SY_OK) return status;
   const Call c = unpack(call);
   const int64_t most = int64_t{1} << 30;
   if (c.lq > most || c.lkv > most || c.rows > most || c.gap > most)

@@ -147,7 +147,7 @@ inline const T *key_row(const Call &c, const sy_tensor &t, int64_t b, int64_t he
 /// Bytes of a value of k or v, with its part of a scale.
 inline double bytes_of_value(const Call &c) {
   if (c.format == SY_QUANT_Q8_0) return 34.0 / 32;
-  if (c.format == SY_QUANT_NONE) return c.k->dtype.bits / 8;
+  if (c.format == SY_QUANT_NONE) return static_cast<double>(c.k->dtype.bits) / 8;
   return 0.5 + 2.0 * c.k_scales->dtype.bits / 8 / static_cast<double>(c.kv_group);
 }
 

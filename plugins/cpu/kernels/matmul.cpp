@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// The matmul kernels: plain weights by dot products or by packed panels, quantised ones by bytes.
 
+#include "../host_memory.hpp"
 #include "matmul_quantised.hpp"
 
 namespace switchyard::cpu {
@@ -8,13 +9,10 @@ inline namespace SY_ISA {
 namespace matmul {
 namespace {
 
-#define SY_TEXT_OF(x) #x
-#define SY_TEXT(x) SY_TEXT_OF(x)
-
-bool in_host_memory(const sy_call &call) {
-  for (uint32_t i = 0; i < call.n_inputs; ++i)
-    if (call.inputs[i] != nullptr && call.inputs[i]->device_kind != SY_DEVICE_HOST) return false;
-  return call.outputs[SY_MATMUL_OUT_Y]->device_kind == SY_DEVICE_HOST;
+int32_t in_host_memory(const sy_call &call, sy_error *reason) {
+  if (call.outputs[SY_MATMUL_OUT_Y]->device_kind != SY_DEVICE_HOST)
+    return failure(reason, SY_E_UNSUPPORTED, "a tensor is not in host memory");
+  return inputs_in_host_memory(call, reason);
 }
 
 const sy_matmul_params &params_of(const sy_call &call) {
@@ -34,9 +32,7 @@ int32_t supports_gemm(const KernelDef &self, const Context &, const sy_call &cal
     return failure(reason, SY_E_UNSUPPORTED, "this kernel is for plain weights");
   if (have.code != type.code || have.bits != type.bits)
     return failure(reason, SY_E_UNSUPPORTED, "this kernel is for another element type");
-  if (!in_host_memory(call))
-    return failure(reason, SY_E_UNSUPPORTED, "a tensor is not in host memory");
-  return SY_OK;
+  return in_host_memory(call, reason);
 }
 
 int32_t supports_dots(const KernelDef &self, const Context &ctx, const sy_call &call,
@@ -68,7 +64,7 @@ uint64_t estimate_gemm(const KernelDef &, const Context &ctx, const sy_call &cal
 
 uint64_t estimate_dots(const KernelDef &, const Context &ctx, const sy_call &call) {
   const Call c = unpack(call);
-  const double bytes = static_cast<double>(c.n) * static_cast<double>(c.k * (c.w->dtype.bits / 8));
+  const double bytes = static_cast<double>(c.n) * static_cast<double>(c.k) * c.w->dtype.bits / 8;
   return time_of(ctx, call, bytes / kBytesPerNs + products(c) / 25);
 }
 
@@ -126,9 +122,7 @@ int32_t supports_quantised(const KernelDef &self, const Context &ctx, const sy_c
     return failure(reason, SY_E_UNSUPPORTED, "this kernel is for another format of weights");
   if (q.vnni && (ctx.features & kFeatureVnni) == 0)
     return failure(reason, SY_E_HARDWARE, "this processor or the isa setting offers no VNNI");
-  if (!in_host_memory(call))
-    return failure(reason, SY_E_UNSUPPORTED, "a tensor is not in host memory");
-  return SY_OK;
+  return in_host_memory(call, reason);
 }
 
 uint64_t estimate_quantised(const KernelDef &self, const Context &ctx, const sy_call &call) {

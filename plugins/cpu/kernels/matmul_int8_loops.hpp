@@ -22,6 +22,14 @@ struct StepOfX {
   const float *scales, *products;
 };
 
+/// Low nibbles of p's 16 bytes, then high ones.
+SY_ALWAYS __m256i nibbles_of_one(const uint8_t *p) {
+  const __m128i bytes = load16(p);
+  const __m256i both =
+      _mm256_inserti128_si256(_mm256_castsi128_si256(bytes), _mm_srli_epi16(bytes, 4), 1);
+  return _mm256_and_si256(both, _mm256_set1_epi8(15));
+}
+
 /// Q4_0 and Q8_0: 64 values a step; scales before the codes.
 template <class Dot>
 struct Q4_0 {
@@ -35,9 +43,7 @@ struct Q4_0 {
   SY_ALWAYS Step load(const Weights &w, int64_t n, int64_t step) {
     const uint8_t *p = w.codes + n * w.row_bytes + step * 36;
     if constexpr (kHalf) {
-      const __m256i half = _mm256_castsi128_si256(load16(p + 2));
-      const __m256i both = _mm256_inserti128_si256(half, _mm_srli_epi16(load16(p + 2), 4), 1);
-      return {low_half(_mm256_and_si256(both, _mm256_set1_epi8(15))), halves(p, p)};
+      return {low_half(nibbles_of_one(p + 2)), halves(p, p)};
     } else {
       return {nibbles(p + 2, p + 20), halves(p, p + 18)};
     }
@@ -99,13 +105,10 @@ struct Affine4 {
   SY_ALWAYS Step load(const Weights &w, int64_t n, int64_t step) {
     const uint8_t *p = w.codes + n * w.row_bytes + step * 32;
     Bytes codes;
-    if constexpr (kHalf) {
-      const __m256i half = _mm256_castsi128_si256(load16(p));
-      const __m256i both = _mm256_inserti128_si256(half, _mm_srli_epi16(load16(p), 4), 1);
-      codes = low_half(_mm256_and_si256(both, _mm256_set1_epi8(15)));
-    } else {
+    if constexpr (kHalf)
+      codes = low_half(nibbles_of_one(p));
+    else
       codes = nibbles(p, p + 16);
-    }
     return {codes, group_values(w, w.scales, n, step, kHalf),
             group_values(w, w.biases, n, step, kHalf)};
   }

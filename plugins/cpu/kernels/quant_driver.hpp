@@ -219,7 +219,7 @@ struct QuantKernel {
 /// The prior: in-cache speed up to the memory's share, plus waking threads.
 inline uint64_t estimate_ns(const QuantKernel &kernel, const Context &ctx, const sy_call &call,
                             const sy_tensor &values) {
-  double bytes = values.dtype.bits / 8;
+  double bytes = static_cast<double>(values.dtype.bits) / 8;
   for (int k = 0; k < values.rank; ++k) bytes *= static_cast<double>(values.shape[k]);
   const bool serial = bytes < static_cast<double>(Pace().serial);
   const double threads = serial ? 1 : thread_count(ctx, call);

@@ -123,6 +123,17 @@ struct Scales {
   }
 };
 
+/// Writes the scales `d` of kBatch blocks kBytes apart, and their inverses; false if any does not
+/// fit.
+template <int kBytes>
+HWY_INLINE bool put_scales(VF d, uint8_t *out, float (&id)[kBatch]) {
+  Scales scales;
+  if (!scales.put(d)) return false;
+  hn::Store(inverses(d), DF(), id);
+  for (int b = 0; b < kBatch; ++b) memcpy(out + b * kBytes, scales.bits + b, 2);
+  return true;
+}
+
 /// v without its fraction; |v| < 2^31.
 HWY_INLINE VI truncated(VF v) {
 #if HWY_TARGET <= HWY_AVX3

@@ -136,12 +136,9 @@ struct SignedCodec {
     VU largest;
     if (!signed_largest_of_batch(x, &largest)) return false;
     const VF d = hn::Mul(hn::BitCast(df, largest), hn::Set(df, -1.0f / kHalf));
-    Scales scales;
-    if (!scales.put(d)) return false;
     alignas(64) float id[kBatch];
-    hn::Store(inverses(d), df, id);
+    if (!put_scales<kBytes>(d, out + kScaleAt, id)) return false;
     const VF offset = hn::Set(df, kHalf + 0.5f);
-    for (int b = 0; b < kBatch; ++b) memcpy(out + b * kBytes + kScaleAt, scales.bits + b, 2);
     pack_batch<kTop, kBytes, kFifthAt, kNibblesAt>(x, out, [&](VF v, int b) HWY_ATTR {
       return truncated(hn::Add(hn::Mul(v, hn::Set(df, id[b])), offset));
     });
@@ -269,11 +266,8 @@ struct Q8_0 {
     const VU amax = largest_magnitudes(x);
     if (HWY_UNLIKELY(!all_finite(amax))) return false;
     const VF d = hn::Div(hn::BitCast(df, amax), hn::Set(df, 127.0f));
-    Scales scales;
-    if (!scales.put(d)) return false;
     alignas(64) float id[kBatch];
-    hn::Store(inverses(d), df, id);
-    for (int b = 0; b < kBatch; ++b) memcpy(out + b * kBytes, scales.bits + b, 2);
+    if (!put_scales<kBytes>(d, out, id)) return false;
     for (int i = 0; i < kBatch * kBlock; i += kCodes) {
       const auto part = [&](int k) HWY_ATTR {
         const int at = i + k * kLanes;

@@ -131,11 +131,8 @@ struct Q2_0 {
     const VU amax = largest_magnitudes<kBlock>(x);
     if (HWY_UNLIKELY(!all_finite(amax))) return false;
     const VF d = hn::BitCast(df, amax);
-    Scales scales;
-    if (!scales.put(d)) return false;
     alignas(64) float id[kBatch];
-    hn::Store(inverses(d), df, id);
-    for (int b = 0; b < kBatch; ++b) memcpy(out + b * kBytes, scales.bits + b, 2);
+    if (!put_scales<kBytes>(d, out, id)) return false;
     for (int i = 0; i < kBatch * kBlock; i += kCodes) {
       const VF factor = hn::Set(df, id[i / kBlock]);
       const auto part = [&](int k) HWY_ATTR {

@@ -173,7 +173,7 @@ int32_t run(const KernelDef &self, const Context &ctx, const sy_call &call, sy_e
 }
 
 int32_t supports(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
-  return in_host_memory(call, reason);
+  return inputs_in_host_memory(call, reason);
 }
 
 uint64_t estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
@@ -182,9 +182,6 @@ uint64_t estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
   return time_of(ctx, call, c.x, 2, 0.25) + static_cast<uint64_t>(angles * 1.5) +
          static_cast<uint64_t>(c.rotary) * 15;
 }
-
-#define SY_TEXT_OF(x) #x
-#define SY_TEXT(x) SY_TEXT_OF(x)
 
 constexpr KernelDef kKernels[] = {{SY_OP_ROPE, "rope.any_any.positions", "rope." SY_TEXT(SY_ISA),
                                    SY_TRAIT_DETERMINISTIC, nullptr, supports, estimate, workspace,

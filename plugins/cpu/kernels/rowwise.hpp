@@ -3,6 +3,7 @@
 /// The loop of kernels that work on rows: pieces of rows as f32, whatever lies in memory (needs
 /// SY_ISA).
 
+#include "../host_memory.hpp"
 #include "attention_simd.hpp"
 
 namespace switchyard::cpu {
@@ -87,18 +88,11 @@ inline int32_t for_pieces(const Context &ctx, const sy_call &call, const RowsOf 
   return status == SY_OK ? SY_OK : failure(error, status, "cancelled by the progress hook");
 }
 
-inline int32_t in_host_memory(const sy_call &call, sy_error *reason) {
-  for (uint32_t i = 0; i < call.n_inputs; ++i)
-    if (call.inputs[i] != nullptr && call.inputs[i]->device_kind != SY_DEVICE_HOST)
-      return failure(reason, SY_E_UNSUPPORTED, "a tensor is not in host memory");
-  return SY_OK;
-}
-
 /// `bytes` at memory speed, `values` at `ns_per_value`, whichever takes longer.
 inline uint64_t time_of(const Context &ctx, const sy_call &call, const RowsOf &x, double arrays,
                         double ns_per_value) {
   const double values = static_cast<double>(x.count) * static_cast<double>(x.cols);
-  const double memory = values * arrays * (x.t->dtype.bits / 8) / 10;
+  const double memory = values * arrays * x.t->dtype.bits / 80;
   const double work = values * ns_per_value > memory ? values * ns_per_value : memory;
   const uint32_t threads = values < kSerialValues ? 1 : thread_count(ctx, call);
   return static_cast<uint64_t>(150 + (threads > 1 ? 4000 : 0) + work / threads);

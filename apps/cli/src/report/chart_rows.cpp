@@ -24,7 +24,7 @@ std::vector<std::string> letters_of(const std::string &text) {
 std::string fitting(const std::string &label, double width) {
   if (text_width(label, true) <= width) return label;
   const auto letters = letters_of(label);
-  const auto room = static_cast<std::size_t>(std::max(width / text_width("m", true) - 1, 4.0));
+  const auto room = static_cast<std::size_t>(std::max(width / text_width("n", true) - 1, 4.0));
   const std::size_t tail = room * 2 / 5, head = room - tail;
   std::string out;
   for (std::size_t i = 0; i < letters.size(); ++i) {
