@@ -56,7 +56,10 @@ uint32_t extra_features(const sy_host *host) noexcept {
   const int limit = cap(host);
   uint32_t features = 0;
   if (limit < kAvx512Bf16 || !has_avx512()) return features;
-  if (__builtin_cpu_supports("avx512bf16")) features |= kFeatureBf16;
+  if (__builtin_cpu_supports("avx512bf16")) {
+    features |= kFeatureBf16;
+    if (__builtin_cpu_is("amd")) features |= kFeatureFastBf16;
+  }
   if (__builtin_cpu_supports("avx512vnni")) features |= kFeatureVnni;
   if (limit >= kAmx && has_amx() && host->amx_state(host) == SY_OK) features |= kFeatureAmx;
   return features;

@@ -28,6 +28,7 @@ enum : uint32_t {  // instruction sets beyond the build's own that this machine 
   kFeatureBf16 = 1u << 0,
   kFeatureVnni = 1u << 1,
   kFeatureAmx = 1u << 2,
+  kFeatureFastBf16 = 1u << 3,  ///< products of bf16 pairs at the rate of f32 multiply-adds
 };
 
 /// What a running kernel knows of where it runs.

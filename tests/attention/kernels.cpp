@@ -31,7 +31,11 @@ void on_threads(const cpu::Executor *, std::uint64_t n, sy_task_fn fn, void *arg
 
 const cpu::Executor kExecutor{on_threads, nullptr};
 
-cpu::Context context(std::uint32_t threads) { return {&kExecutor, nullptr, 0, threads}; }
+cpu::Context context(std::uint32_t threads) {
+  static const std::uint32_t features =
+      __builtin_cpu_supports("avx512bf16") ? 0u + cpu::kFeatureBf16 : 0u;
+  return {&kExecutor, nullptr, features, threads};
+}
 
 }  // namespace
 

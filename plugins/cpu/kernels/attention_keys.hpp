@@ -9,6 +9,38 @@ namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace attention {
 
+/// n elements of 16 bits and any stride, contiguous, with a zero where they are odd.
+template <class T>
+inline void copy_pairs(const T *from, int64_t stride, int64_t n, char *to) {
+  static_assert(sizeof(T) == 2);
+  if (stride == 1)
+    memcpy(to, from, static_cast<size_t>(2 * n));
+  else
+    for (int64_t e = 0; e < n; ++e) memcpy(to + 2 * e, from + e * stride, 2);
+  if (n % 2 != 0) memset(to + 2 * n, 0, 2);
+}
+
+/// to[e] = (a[e], b[e]) for n elements of 16 bits and any stride; b NULL = zeros.
+template <class T>
+inline void interleave_pairs(const T *a, const T *b, int64_t stride, int64_t n,
+                             uint32_t *HWY_RESTRICT to) {
+  static_assert(sizeof(T) == 2);
+  const hn::ScalableTag<uint32_t> d32;
+  const hn::Rebind<uint16_t, decltype(d32)> d16;
+  const auto *low = reinterpret_cast<const uint16_t *>(a);
+  const auto *high = reinterpret_cast<const uint16_t *>(b);
+  int64_t e = 0;
+  if (stride == 1)
+    for (; e + kLanes <= n; e += kLanes) {
+      const auto first = hn::PromoteTo(d32, hn::LoadU(d16, low + e));
+      const auto second =
+          high != nullptr ? hn::PromoteTo(d32, hn::LoadU(d16, high + e)) : hn::Zero(d32);
+      hn::StoreU(hn::Or(first, hn::ShiftLeft<16>(second)), d32, to + e);
+    }
+  for (; e < n; ++e)
+    to[e] = low[e * stride] | (high != nullptr ? static_cast<uint32_t>(high[e * stride]) << 16 : 0);
+}
+
 /// n values of q8_0, n a multiple of 32.
 HWY_INLINE void read_q8_0(const uint8_t *from, int64_t n, float *HWY_RESTRICT to) {
   for (int64_t e = 0; e < n; e += 32, from += 34) quant::DecodeQ8_0::decode(from, to + e);

@@ -3,6 +3,7 @@
 /// A panel's life before and after its tiles: queries in, mask tiles, merged parts, output rows
 /// (needs SY_ISA).
 
+#include "attention_keys.hpp"
 #include "attention_mask.hpp"
 #include "attention_tile.hpp"
 
@@ -66,17 +67,20 @@ inline void describe_panel(const Call &c, int64_t b, int64_t head, int64_t first
   if (p.key_end == 0) p.key_begin = 0;
 }
 
-/// Reads and transposes the queries, empties the results.
-template <class T>
+/// Reads and transposes the queries, as f32 or as pairs of bf16; empties the results.
+template <class T, bool kPairs>
 inline void start_panel(const Call &c, int64_t b, int64_t head, float *rows, Panel &p) {
-  const int64_t width = p.vectors * kLanes;
+  const int64_t width = p.vectors * kLanes, words = kPairs ? (c.dk + 1) / 2 : c.dk;
   for (int32_t r = 0; r < p.rows; ++r) {
     const int64_t row = p.first_row + r;
-    widen_row(element<const T>(*c.q, b, head * c.group + row % c.group, row / c.group),
-              c.q->strides[3], c.dk, rows + r * c.dk);
+    const T *from = element<const T>(*c.q, b, head * c.group + row % c.group, row / c.group);
+    if constexpr (kPairs)
+      copy_pairs(from, c.q->strides[3], c.dk, reinterpret_cast<char *>(rows + r * words));
+    else
+      widen_row(from, c.q->strides[3], c.dk, rows + r * words);
   }
-  memset(rows + p.rows * c.dk, 0, static_cast<size_t>((width - p.rows) * c.dk) * sizeof(float));
-  transpose(rows, c.dk, width, c.dk, p.q_t, width);
+  memset(rows + p.rows * words, 0, static_cast<size_t>((width - p.rows) * words) * sizeof(float));
+  transpose(rows, words, width, words, p.q_t, width);
   memset(p.o_t, 0, static_cast<size_t>(c.dv * width) * sizeof(float));
   for (int64_t r = 0; r < width; ++r) {
     p.max[r] = -__builtin_inff();

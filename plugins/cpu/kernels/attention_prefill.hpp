@@ -72,10 +72,16 @@ inline uint64_t prefill_workspace(const Context &ctx, const sy_call &call) {
   return arena.used * worker_count(ctx, call, plan.tasks) + parts_bytes(c, plan);
 }
 
-template <class T>
+/// kPairs: bf16 is multiplied as it is, in pairs, by pair_tiles(); otherwise everything as f32.
+template <class T, bool kPairs>
 class Prefill {
  public:
-  Prefill(const Call &c, const Plan &plan, float *parts) : c_(c), plan_(plan), parts_(parts) {}
+  Prefill(const Call &c, const Plan &plan, float *parts) : c_(c), plan_(plan), parts_(parts) {
+    if constexpr (kPairs) {
+      pairs_ = pair_tiles();
+      in_place_ = c.k->strides[3] == 1 && c.dk % 2 == 0 && c.table == nullptr;
+    }
+  }
 
   /// Block `block` of key head (b, head); tasks count heavy causal blocks first.
   void run(Worker &worker, PrefillScratch &s, uint64_t task) const {
@@ -86,7 +92,7 @@ class Prefill {
     for (int64_t i = 0; i < panels; ++i) {
       Panel &p = s.panels[i];
       place_results(p, plan_.splits > 1 ? part(task, i) : p.max);
-      start_panel<T>(c_, b, head, s.rows, p);
+      start_panel<T, kPairs>(c_, b, head, s.rows, p);
       if (p.key_end > p.key_begin) {
         begin = p.key_begin < begin ? p.key_begin : begin;
         end = p.key_end > end ? p.key_end : end;
@@ -166,7 +172,8 @@ class Prefill {
     int32_t done = 0;
     for (int64_t n = 0; n < panels; ++n) {
       Panel &p = s.panels[n];
-      const int32_t first = p.key_begin > begin ? p.key_begin : begin;
+      int32_t first = p.key_begin > begin ? p.key_begin : begin;
+      if (kPairs) first -= (first - begin) % 2;  // values are in pairs from `begin` on
       const int32_t last = p.key_end < end ? p.key_end : end;
       if (first >= last || (first >= c_.keep && last <= p.window_begin)) continue;
       Tile t{};
@@ -184,14 +191,19 @@ class Prefill {
       if (plan_.convert) {
         if (!converted) convert(s, b, head, begin, end);
         converted = true;
-        t.k = s.k + (first - begin) * c_.dk;
-        t.v = s.v + (first - begin) * c_.dv;
-        t.k_stride = c_.dk;
+        t.pairs = pairs_;
+        t.k_bytes = kPairs ? (c_.dk + 1) / 2 * 4 : c_.dk * 4;
+        t.k = reinterpret_cast<const char *>(s.k) + (first - begin) * t.k_bytes;
+        t.v = s.v + (kPairs ? (first - begin) / 2 : first - begin) * c_.dv;
         t.v_stride = c_.dv;
+        if (in_place_) {
+          t.k_bytes = c_.k->strides[2] * 2;
+          t.k = reinterpret_cast<const char *>(key_row<T>(c_, *c_.k, b, head, first));
+        }
       } else {
-        t.k = key_row<float>(c_, *c_.k, b, head, first);
+        t.k = reinterpret_cast<const char *>(key_row<float>(c_, *c_.k, b, head, first));
         t.v = key_row<float>(c_, *c_.v, b, head, first);
-        t.k_stride = c_.k->strides[2];
+        t.k_bytes = c_.k->strides[2] * 4;
         t.v_stride = c_.v->strides[2];
       }
       if (p.vectors == 3)
@@ -206,6 +218,18 @@ class Prefill {
   }
 
   void convert(const PrefillScratch &s, int64_t b, int64_t head, int32_t begin, int32_t end) const {
+    if constexpr (kPairs) {
+      const int64_t bytes = (c_.dk + 1) / 2 * 4;
+      for (int32_t j = begin; j < end && !in_place_; ++j)
+        copy_pairs(key_row<T>(c_, *c_.k, b, head, j), c_.k->strides[3], c_.dk,
+                   reinterpret_cast<char *>(s.k) + (j - begin) * bytes);
+      for (int32_t j = begin; j < end; j += 2)
+        interleave_pairs(key_row<T>(c_, *c_.v, b, head, j),
+                         j + 1 < end ? key_row<T>(c_, *c_.v, b, head, j + 1) : nullptr,
+                         c_.v->strides[3], c_.dv,
+                         reinterpret_cast<uint32_t *>(s.v) + (j - begin) / 2 * c_.dv);
+      return;
+    }
     for (int32_t j = begin; j < end; ++j) {
       read_key<T>(c_, false, b, head, j, s.k + (j - begin) * c_.dk);
       read_key<T>(c_, true, b, head, j, s.v + (j - begin) * c_.dv);
@@ -215,9 +239,11 @@ class Prefill {
   const Call &c_;
   const Plan &plan_;
   float *parts_;
+  const PairTiles *pairs_ = nullptr;
+  bool in_place_ = false;  ///< pairs of keys are read where they lie
 };
 
-template <class T>
+template <class T, bool kPairs = false>
 int32_t run_prefill(const KernelDef &, const Context &ctx, const sy_call &call, sy_error *error) {
   const Call c = unpack(call);
   const Plan plan = make_plan(c);
@@ -227,7 +253,7 @@ int32_t run_prefill(const KernelDef &, const Context &ctx, const sy_call &call, 
   Arena measure{nullptr};
   take_scratch(c, plan, measure);
   char *base = static_cast<char *>(call.workspace) + parts_bytes(c, plan);
-  const Prefill<T> prefill(c, plan, static_cast<float *>(call.workspace));
+  const Prefill<T, kPairs> prefill(c, plan, static_cast<float *>(call.workspace));
   const auto scratch_of = [&](const Worker &w) {
     Arena arena{base + w.index * measure.used};
     return take_scratch(c, plan, arena);

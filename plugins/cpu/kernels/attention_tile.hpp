@@ -7,6 +7,7 @@
 /// vertical, and the output o_t[d][row] grows by broadcast values: no horizontal operation, and
 /// keys and values are read where they lie.
 
+#include "attention_pairs.hpp"
 #include "attention_simd.hpp"
 
 namespace switchyard::cpu {
@@ -22,7 +23,7 @@ static_assert(kTileKeys % kBlock == 0);
 
 /// Up to kMaxVectors * kLanes query rows in flight. Arrays over rows are `width` long.
 struct Panel {
-  float *q_t;           ///< [dk][width]
+  float *q_t;           ///< [dk][width]; or [ceil(dk / 2)][width] pairs of bf16
   float *o_t;           ///< [dv][width], sum of exp(t - max) * v
   float *max;           ///< largest score so far
   float *sum;           ///< of exp(t - max)
@@ -39,20 +40,24 @@ struct Panel {
 
 /// Keys first..first+count-1 with their values; pointers are to key `first`.
 struct Tile {
-  const float *k, *v;
-  int64_t k_stride, v_stride;
+  const char *k;   ///< rows of f32; or of bf16, an even number of them
+  const float *v;  ///< or words: the same element of two keys
+  int64_t k_bytes, v_stride;
   int32_t first, count;
-  const float *bias;  ///< [count][width] to be added, -inf = hidden; NULL = none
-  float *s;           ///< [kTileKeys][width] scratch
-  float *alpha;       ///< [width] scratch
+  const PairTiles *pairs;  ///< what multiplies bf16; NULL = f32
+  const float *bias;       ///< [count][width] to be added, -inf = hidden; NULL = none
+  float *s;                ///< [kTileKeys][width] scratch
+  float *alpha;            ///< [width] scratch
 };
 
 /// s[a][row] = scale * sum_e k[a][e] * q_t[e][row] for kBlock keys. Not inlined, so that no
 /// constant of the caller takes one of the registers that the accumulators need.
 template <int NV>
-HWY_NOINLINE void score_block(const float *HWY_RESTRICT q_t, const float *const *keys, int64_t dk,
+HWY_NOINLINE void score_block(const float *HWY_RESTRICT q_t, const char *const *rows, int64_t dk,
                               float scale, float *HWY_RESTRICT s) {
   const DF df;
+  const float *keys[kBlock];
+  for (int a = 0; a < kBlock; ++a) keys[a] = reinterpret_cast<const float *>(rows[a]);
   constexpr int kWidth = NV * kLanes;
   VF acc[kBlock][NV];
 #pragma GCC unroll 8
@@ -195,23 +200,70 @@ inline void softmax_tile(const Panel &p, const Tile &t) {
   }
 }
 
-/// Adds a tile's keys to a panel of NV vectors.
+/// The weights of a tile, rounded to bf16, in pairs of keys; over the scores. Weights are not
+/// negative: adding half a unit rounds them, and a NaN that this might spoil stays one in the sum.
 template <int NV>
-inline void add_tile(const Call &c, const Panel &p, const Tile &t) {
+inline void pack_weights(const Tile &t) {
+  const DF df;
+  const hn::RebindToUnsigned<DF> du;
   constexpr int kWidth = NV * kLanes;
-  for (int32_t j = 0; j < t.count; j += kBlock) {
-    const float *keys[kBlock];  // past the end: the last key again, its scores are not used
-    for (int32_t a = 0; a < kBlock; ++a)
-      keys[a] = t.k + (j + a < t.count ? j + a : t.count - 1) * t.k_stride;
-    score_block<NV>(p.q_t, keys, c.dk, c.scale, t.s + j * kWidth);
-  }
-  adjust_scores<NV>(c, p, t);
-  softmax_tile<NV>(p, t);
+  const auto half = hn::Set(du, 0x8000u), upper = hn::Set(du, 0xFFFF0000u);
+  auto *pairs = reinterpret_cast<uint32_t *>(t.s);
+  for (int32_t j = 0; j < t.count; j += 2)
+    for (int n = 0; n < NV; ++n) {
+      const float *s = t.s + j * kWidth + n * kLanes;
+      const auto a = hn::Add(hn::BitCast(du, hn::LoadU(df, s)), half);
+      const VF next = j + 1 < t.count ? hn::LoadU(df, s + kWidth) : hn::Zero(df);
+      const auto b = hn::And(hn::Add(hn::BitCast(du, next), half), upper);
+      hn::StoreU(hn::Or(hn::ShiftRight<16>(a), b), du, pairs + j / 2 * kWidth + n * kLanes);
+    }
+}
+
+template <int NV>
+inline void add_values(const Call &c, const Panel &p, const Tile &t) {
+  constexpr int kWidth = NV * kLanes;
   int64_t d = 0;
   for (; d + kBlock <= c.dv; d += kBlock)
     value_block<kBlock, NV>(t.s, t.count, t.v + d, t.v_stride, t.alpha, p.o_t + d * kWidth);
   for (; d < c.dv; ++d)
     value_block<1, NV>(t.s, t.count, t.v + d, t.v_stride, t.alpha, p.o_t + d * kWidth);
+}
+
+template <int NV>
+inline void add_value_pairs(const Call &c, const Panel &p, const Tile &t) {
+  constexpr int kWidth = NV * kLanes;
+  pack_weights<NV>(t);
+  const auto *weights = reinterpret_cast<const uint32_t *>(t.s);
+  const auto *v = reinterpret_cast<const uint32_t *>(t.v);
+  const int32_t pairs = (t.count + 1) / 2;
+  int64_t d = 0;
+  for (; d + kBlock <= c.dv; d += kBlock)
+    t.pairs->value[NV - 1](weights, pairs, v + d, t.v_stride, t.alpha, p.o_t + d * kWidth);
+  for (; d < c.dv; ++d)
+    t.pairs->value_one[NV - 1](weights, pairs, v + d, t.v_stride, t.alpha, p.o_t + d * kWidth);
+}
+
+/// Adds a tile's keys to a panel of NV vectors.
+template <int NV>
+inline void add_tile(const Call &c, const Panel &p, const Tile &t) {
+  constexpr int kWidth = NV * kLanes;
+  for (int32_t j = 0; j < t.count; j += kBlock) {
+    const char *keys[kBlock];  // past the end: the last key again, its scores are not used
+    for (int32_t a = 0; a < kBlock; ++a)
+      keys[a] = t.k + (j + a < t.count ? j + a : t.count - 1) * t.k_bytes;
+    float *s = t.s + j * kWidth;
+    if (t.pairs != nullptr)
+      t.pairs->score[NV - 1](reinterpret_cast<const uint32_t *>(p.q_t), keys, (c.dk + 1) / 2,
+                             c.scale, s);
+    else
+      score_block<NV>(p.q_t, keys, c.dk, c.scale, s);
+  }
+  adjust_scores<NV>(c, p, t);
+  softmax_tile<NV>(p, t);
+  if (t.pairs != nullptr)
+    add_value_pairs<NV>(c, p, t);
+  else
+    add_values<NV>(c, p, t);
 }
 
 }  // namespace attention

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// The two products of attention on pairs of bf16: two multiply-adds a lane, where a processor has
+/// the instruction (needs SY_ISA). A pair is a 32-bit word, the earlier value in its low half.
+
+#include <stdint.h>
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace attention {
+
+/// Register tiles for panels of 1, 2 or 3 vectors of query rows; `width` is the panel's rows.
+struct PairTiles {
+  /// s[a][row] = scale * sum over pairs of k[a][e] * q_t[e][row] for the 8 rows of keys, which may
+  /// lie at any address.
+  using Score = void (*)(const uint32_t *q_t, const char *const *keys, int64_t pairs, float scale,
+                         float *s);
+  /// o_t[a][row] = o_t[a][row] * alpha[row] + sum over pairs of v[i][a] * p[i][row]; v's rows of
+  /// pairs are v_stride words apart.
+  using Value = void (*)(const uint32_t *p, int32_t pairs, const uint32_t *v, int64_t v_stride,
+                         const float *alpha, float *o_t);
+  Score score[3];
+  Value value[3];      ///< 8 columns of v
+  Value value_one[3];  ///< one column
+};
+
+/// NULL in builds for instruction sets that have no such processors.
+const PairTiles *pair_tiles() noexcept;
+
+}  // namespace attention
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu
