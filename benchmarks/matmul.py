@@ -48,6 +48,31 @@ def plain(engine: Any, last_run: Any, torch: Any, m: int, n: int, k: int) -> Cas
     )
 
 
+def plain_bf16(engine: Any, last_run: Any, torch: Any, m: int, n: int, k: int) -> Case:
+    rng = np.random.default_rng(1)
+    x, w = (
+        torch.from_numpy(rng.standard_normal(shape, np.float32)).bfloat16() for shape in ((m, k), (n, k))
+    )
+    size = 2.0 * (m * k + n * k + m * n)
+
+    def check(ours: Any, theirs: Any) -> str:  # both are rounded to bf16 at the end
+        largest = theirs.float().abs().max().item()
+        return within(2.0**-8 * largest)(ours.float().numpy(), theirs.float().numpy())
+
+    return Case(
+        "matmul",
+        f"bf16 {m} x {n} x {k}",
+        [
+            Side("switchyard", lambda: engine.matmul(x, w, transpose=True), who=lambda: last_run().kernel),
+            Side("torch", lambda: torch.nn.functional.linear(x, w)),
+        ],
+        check,
+        bytes=size,
+        flops=2.0 * m * n * k,
+        working_set=size,
+    )
+
+
 def mlx_side(q: Any, x: np.ndarray) -> Side | None:
     """MLX's own product of the same codes."""
     try:
@@ -112,6 +137,8 @@ def cases(engine: Any, last_run: Any, quick: bool) -> Iterator[Case]:
     for m, n, k in PLAIN:
         if not quick or m * n * k <= 512**3:
             yield plain(engine, last_run, torch, m, n, k)
+            if torch is not None:
+                yield plain_bf16(engine, last_run, torch, m, n, k)
     for format in QUANTISED:
         yield quantised(engine, last_run, torch, format, 1, *((1024, 1024) if quick else MANY[1:]))
     if not quick:

@@ -65,13 +65,13 @@ TEST_P(Conformance, EveryKernelAgreesWithTheReference) {
     if (turn++ % kEvery != 0) continue;
     const auto problem = spec.make_problem(shape, 20);
     ASSERT_TRUE(problem) << shape.text() << ": " << problem.error().message;
+    Expected expected(op, registry.reference(), *problem);
     for (const Candidate *c : registry.candidates(op))
       for (const std::uint32_t threads : {1u, 3u}) {
         if (!wanted(*c)) break;
         // Only kernels with threads of their own can depend on the number.
         if (threads > 1 && (c->kernel->traits & SY_TRAIT_OWN_THREADS) == 0) continue;
-        const auto verdict =
-            check_problem(*c, registry.reference(), *problem, threads, Guards::pages);
+        const auto verdict = check_problem(*c, expected, threads, Guards::pages);
         if (!verdict) continue;
         ++checks[c->backend];
         EXPECT_EQ(*verdict, "") << c->name << " on " << threads << " threads";

@@ -41,8 +41,9 @@ Tally run_all(const Bench &bench, const Candidate &candidate) {
     const auto problem = op.make_problem(shape, kGateSeed + 1);
     if (!problem) continue;
     bool supported = false;
+    Expected expected(candidate.op, bench.reference, *problem);
     for (const std::uint32_t n : threads) {
-      const auto verdict = check_problem(candidate, bench.reference, *problem, n, Guards::pages);
+      const auto verdict = check_problem(candidate, expected, n, Guards::pages);
       if (!verdict) continue;
       supported = true;
       ++tally.checked;

@@ -16,7 +16,8 @@ namespace {
 constexpr std::uint32_t kPatienceMs =
     60'000;  // for verdicts without which a call cannot be answered
 constexpr double kGeneratedSeconds = 0.002;
-constexpr std::uint64_t kPatientCalls = 16;  // of a class, while gates run
+// Of a class, while gates run: both must be spent before disturbed timings count.
+constexpr std::uint64_t kPatientCalls = 16, kPatientNs = 250'000'000;
 
 }  // namespace
 
@@ -85,7 +86,8 @@ std::int32_t Dispatcher::explore(const KnownCall &known, sy_call &call, KernelSt
       // Gates in the background take cores from kernels that want several: such timings mislead,
       // but a disturbed choice is better than none for long.
       if (!bench && !(alone && verdicts_.idle()) &&
-          d.calls.load(std::memory_order_relaxed) < kPatientCalls)
+          (d.calls.load(std::memory_order_relaxed) < kPatientCalls ||
+           d.total_ns.load(std::memory_order_relaxed) < kPatientNs))
         return SY_OK;
       if (static_cast<double>(ns) < kTooShortNs && options_.policy == Policy::adaptive &&
           measure_generated(d))

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "op/problem.hpp"
 
+#include <xxhash.h>
+
 #include <algorithm>
 
 #include "base/checked.hpp"
@@ -55,6 +57,13 @@ std::optional<std::size_t> ProblemOutputs::overrun() const noexcept {
     if (!intact(p, kGuard) || !intact(p + bytes - kGuard, kGuard)) return i;
   }
   return std::nullopt;
+}
+
+std::uint64_t digest(const Problem &problem) noexcept {
+  std::uint64_t sum = 0;
+  for (const Tensor &t : problem.inputs)
+    if (t.present() && t.bytes() > 0) sum = XXH3_64bits_withSeed(t.data(), t.bytes(), sum);
+  return sum;
 }
 
 void bind(const Problem &problem, const ProblemOutputs &outputs, CallFrame &frame) noexcept {

@@ -50,6 +50,9 @@ class ProblemOutputs {
   std::vector<Tensor> storage_;
 };
 
+/// A hash of what the inputs hold.
+std::uint64_t digest(const Problem &problem) noexcept;
+
 /// Fills `frame` (made with the problem's slot counts) with inputs, parameters and outputs.
 void bind(const Problem &problem, const ProblemOutputs &outputs, CallFrame &frame) noexcept;
 

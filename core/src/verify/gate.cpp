@@ -2,7 +2,6 @@
 #include "verify/gate.hpp"
 
 #include <fmt/format.h>
-#include <xxhash.h>
 
 #include <functional>
 
@@ -11,13 +10,6 @@
 
 namespace switchyard {
 namespace {
-
-std::uint64_t checksum(const Problem &problem) {
-  std::uint64_t sum = 0;
-  for (const Tensor &t : problem.inputs)
-    if (t.present() && t.bytes() > 0) sum = XXH3_64bits_withSeed(t.data(), t.bytes(), sum);
-  return sum;
-}
 
 Status run_on(const Candidate &candidate, sy_call &call) {
   sy_error error = make_abi_error();
@@ -55,62 +47,86 @@ Status Reference::run(OpIndex op, const sy_call &call) const {
 namespace {
 
 /// One run of the candidate on arrays that `frame` holds, compared with the reference's.
-std::string judge(const Candidate &candidate, const Reference &reference, const Problem &problem,
-                  CallFrame &got, const sy_call &want,
+std::string judge(const Candidate &candidate, const Expected &expected, CallFrame &got,
                   const std::function<std::optional<std::size_t>()> &overrun) {
   const OpSpec &op = *all_ops()[candidate.op];
-  const std::uint64_t before = checksum(problem);
+  const Problem &problem = expected.problem();
+  const std::uint64_t before = digest(problem);
   if (const auto ok = run_on(candidate, got.call()); !ok)
     return fmt::format("failed on {}: {}", where(problem), ok.error().message);
-  if (checksum(problem) != before) return "modified its inputs on " + where(problem);
+  if (digest(problem) != before) return "modified its inputs on " + where(problem);
   if (const auto slot = overrun())
     return fmt::format("wrote outside output {} on {}", *slot, where(problem));
-  const auto on_reference = [&](const sy_call &c) { return reference.run(candidate.op, c); };
-  if (const auto wrong = op.compare(problem, got.call(), want, on_reference))
+  const auto on_reference = [&](const sy_call &c) {
+    return expected.reference().run(candidate.op, c);
+  };
+  if (const auto wrong = op.compare(problem, got.call(), expected.call(), on_reference))
     return fmt::format("wrong on {}: {}", where(problem), *wrong);
   return "";
 }
 
+/// A frame of the problem's number of slots.
+CallFrame frame_for(const Problem &p) {
+  return CallFrame(static_cast<std::uint32_t>(p.inputs.size()),
+                   static_cast<std::uint32_t>(p.outputs.size()));
+}
+
+std::string no_memory_for(const Problem &p) { return "no memory for the outputs of " + where(p); }
+
 }  // namespace
 
-std::optional<std::string> check_problem(const Candidate &candidate, const Reference &reference,
-                                         const Problem &problem, std::uint32_t threads,
-                                         Guards guards) {
+std::string Expected::compute() {
+  if (frame_) return "";
+  auto outputs = ProblemOutputs::make(*problem_);
+  if (!outputs) return no_memory_for(*problem_);
+  outputs_.emplace(std::move(*outputs));
+  frame_.emplace(static_cast<std::uint32_t>(problem_->inputs.size()),
+                 static_cast<std::uint32_t>(problem_->outputs.size()));
+  bind(*problem_, *outputs_, *frame_);
+  const auto ok = reference_->run(op_, frame_->call());
+  if (ok) return "";
+  frame_.reset();
+  return fmt::format("the reference failed on {}: {}", where(*problem_), ok.error().message);
+}
+
+std::optional<std::string> check_problem(const Candidate &candidate, Expected &expected,
+                                         std::uint32_t threads, Guards guards) {
   const OpSpec &op = *all_ops()[candidate.op];
-  const auto slots_in = static_cast<std::uint32_t>(problem.inputs.size());
-  const auto slots_out = static_cast<std::uint32_t>(problem.outputs.size());
-  auto got_outputs = ProblemOutputs::make(problem);
-  auto want_outputs = ProblemOutputs::make(problem);
-  if (!got_outputs || !want_outputs) return "no memory for the outputs of " + where(problem);
-  CallFrame got(slots_in, slots_out), want(slots_in, slots_out);
-  bind(problem, *got_outputs, got);
-  bind(problem, *want_outputs, want);
+  const Problem &problem = expected.problem();
+  auto outputs = ProblemOutputs::make(problem);
+  if (!outputs) return no_memory_for(problem);
+  CallFrame got = frame_for(problem);
+  bind(problem, *outputs, got);
   got.call().threads = threads;
 
   if (const auto valid = op.validate(got.call()); !valid)
     return fmt::format("the generated problem {} is not valid: {}", where(problem),
                        valid.error().message);
   if (!candidate.supports(got.call(), nullptr)) return std::nullopt;
-  if (const auto ok = reference.run(candidate.op, want.call()); !ok)
-    return fmt::format("the reference failed on {}: {}", where(problem), ok.error().message);
-  std::string wrong = judge(candidate, reference, problem, got, want.call(),
-                            [&] { return got_outputs->overrun(); });
+  if (std::string none = expected.compute(); !none.empty()) return none;
+  std::string wrong = judge(candidate, expected, got, [&] { return outputs->overrun(); });
   if (!wrong.empty() || guards == Guards::canaries) return wrong;
 
   for (const Edge edge : {Edge::end, Edge::begin}) {
     const auto arrays = GuardedArrays::make(problem, edge);
     if (!arrays) return fmt::format("{}: {}", arrays.error().message, where(problem));
-    CallFrame guarded(slots_in, slots_out);
+    CallFrame guarded = frame_for(problem);
     arrays->bind(problem, guarded);
     guarded.call().threads = threads;
     // Arrays that end at a page begin where their length says: a kernel may refuse such addresses.
     if (!candidate.supports(guarded.call(), nullptr)) continue;
     const GuardWatch watch(*arrays, where(problem));
-    wrong = judge(candidate, reference, problem, guarded, want.call(),
-                  [&] { return arrays->overrun(); });
+    wrong = judge(candidate, expected, guarded, [&] { return arrays->overrun(); });
     if (!wrong.empty()) return wrong;
   }
   return "";
+}
+
+std::optional<std::string> check_problem(const Candidate &candidate, const Reference &reference,
+                                         const Problem &problem, std::uint32_t threads,
+                                         Guards guards) {
+  Expected expected(candidate.op, reference, problem);
+  return check_problem(candidate, expected, threads, guards);
 }
 
 GateResult run_gate(const Candidate &candidate, const Reference &reference,

@@ -35,8 +35,30 @@ enum class Guards {
              ///< strays ends the process, so only where report_guard_faults was called
 };
 
+/// The reference's answers to one problem, computed when first asked for. The problem must live as
+/// long and stay as it is.
+class Expected {
+ public:
+  Expected(OpIndex op, const Reference &reference, const Problem &problem)
+      : op_(op), reference_(&reference), problem_(&problem) {}
+  const Reference &reference() const noexcept { return *reference_; }
+  const Problem &problem() const noexcept { return *problem_; }
+  /// "" or why there are none.
+  std::string compute();
+  const sy_call &call() const noexcept { return frame_->call(); }
+
+ private:
+  OpIndex op_;
+  const Reference *reference_;
+  const Problem *problem_;
+  std::optional<ProblemOutputs> outputs_;
+  std::optional<CallFrame> frame_;
+};
+
 /// Runs `candidate` on one problem and compares with the reference. "" or what is wrong.
 /// nullopt when the candidate does not support the problem (not a failure).
+std::optional<std::string> check_problem(const Candidate &candidate, Expected &expected,
+                                         std::uint32_t threads, Guards guards = Guards::canaries);
 std::optional<std::string> check_problem(const Candidate &candidate, const Reference &reference,
                                          const Problem &problem, std::uint32_t threads,
                                          Guards guards = Guards::canaries);

@@ -37,18 +37,6 @@ int32_t supports_prefill(const KernelDef &self, const Context &, const sy_call &
   return supports_any(self, call, reason);
 }
 
-int32_t supports_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
-                       sy_error *reason) {
-  if (pair_tiles() == nullptr || (ctx.features & kFeatureBf16) == 0)
-    return failure(reason, SY_E_HARDWARE,
-                   "this processor or the isa setting offers no AVX512-BF16");
-  const int32_t status = supports_any(self, call, reason);
-  if (status != SY_OK) return status;
-  if (unpack(call).format != SY_QUANT_NONE)
-    return failure(reason, SY_E_UNSUPPORTED, "quantised keys would be rounded once more");
-  return SY_OK;
-}
-
 int32_t supports_decode(const KernelDef &self, const Context &, const sy_call &call,
                         sy_error *reason) {
   const int32_t status = supports_any(self, call, reason);
@@ -88,6 +76,25 @@ uint64_t estimate_prefill(const KernelDef &, const Context &ctx, const sy_call &
   return time_of(ctx, call, c, rows, kPrefillFlops, make_plan(c).tasks);
 }
 
+uint64_t estimate_decode(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const Call c = unpack(call);
+  return time_of(ctx, call, c, static_cast<double>(c.rows), kDecodeFlops,
+                 make_decode_plan(c).tasks);
+}
+
+#if HWY_TARGET <= HWY_AVX3
+int32_t supports_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
+                       sy_error *reason) {
+  if (pair_tiles() == nullptr || (ctx.features & kFeatureBf16) == 0)
+    return failure(reason, SY_E_HARDWARE,
+                   "this processor or the isa setting offers no AVX512-BF16");
+  const int32_t status = supports_any(self, call, reason);
+  if (status != SY_OK) return status;
+  if (unpack(call).format != SY_QUANT_NONE)
+    return failure(reason, SY_E_UNSUPPORTED, "quantised keys would be rounded once more");
+  return SY_OK;
+}
+
 /// Processors of AMD multiply a pair in the time of one f32; those of Intel with vdpbf16ps known so
 /// far take four times as long, and are better off widening.
 uint64_t estimate_pairs(const KernelDef &, const Context &ctx, const sy_call &call) {
@@ -96,12 +103,7 @@ uint64_t estimate_pairs(const KernelDef &, const Context &ctx, const sy_call &ca
   const double speed = (ctx.features & kFeatureFastBf16) != 0 ? 1.6 : 0.6;
   return time_of(ctx, call, c, rows, kPrefillFlops * speed, make_plan(c).tasks);
 }
-
-uint64_t estimate_decode(const KernelDef &, const Context &ctx, const sy_call &call) {
-  const Call c = unpack(call);
-  return time_of(ctx, call, c, static_cast<double>(c.rows), kDecodeFlops,
-                 make_decode_plan(c).tasks);
-}
+#endif
 
 using Run = int32_t (*)(const KernelDef &, const Context &, const sy_call &, sy_error *);
 
@@ -147,11 +149,13 @@ constexpr KernelDef kKernels[] = {
     prefill("attention.f32_f32.prefill", kF32, run_prefill<float>),
     prefill("attention.f16_f16.prefill", kF16, run_prefill<float16_t>),
     prefill("attention.bf16_bf16.prefill", kBF16, run_prefill<bfloat16_t>),
-    prefill("attention.bf16_bf16.pairs", kBF16, run_prefill<bfloat16_t, true>,
-            "attention." SY_TEXT(SY_ISA) ".pairs", supports_pairs, estimate_pairs),
     decode("attention.f32_f32.decode", kF32, run_decode<float>),
     decode("attention.f16_f16.decode", kF16, run_decode<float16_t>),
     decode("attention.bf16_bf16.decode", kBF16, run_decode<bfloat16_t>),
+#if HWY_TARGET <= HWY_AVX3
+    prefill("attention.bf16_bf16.pairs", kBF16, run_prefill<bfloat16_t, true>,
+            "attention." SY_TEXT(SY_ISA) ".pairs", supports_pairs, estimate_pairs),
+#endif
 };
 
 }  // namespace

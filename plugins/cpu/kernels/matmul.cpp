@@ -55,11 +55,15 @@ uint64_t time_of(const Context &ctx, const sy_call &call, double ns) {
   return static_cast<uint64_t>(500 + (threads > 1 ? 4000 : 0) + ns / threads);
 }
 
-uint64_t estimate_gemm(const KernelDef &, const Context &ctx, const sy_call &call) {
+/// `rate` in products per ns, with 8 rows or more.
+uint64_t estimate_packed(const Context &ctx, const sy_call &call, double rate) {
   const Call c = unpack(call);
-  const double rate = kLanes >= 16 ? 45 : 35;  // products per ns, with 8 rows or more
   const double packing = static_cast<double>(c.n) * static_cast<double>(c.k) * 0.5;
   return time_of(ctx, call, products(c) / rate + packing + 2000);
+}
+
+uint64_t estimate_gemm(const KernelDef &, const Context &ctx, const sy_call &call) {
+  return estimate_packed(ctx, call, kLanes >= 16 ? 45 : 35);
 }
 
 uint64_t estimate_dots(const KernelDef &, const Context &ctx, const sy_call &call) {
@@ -84,14 +88,19 @@ constexpr KernelDef dots(const char *name, const Type &type, Run run) {
       nullptr,
       nullptr};
 }
-constexpr KernelDef gemm(const char *name, const Type &type, Run run) {
+using Supports = decltype(&supports_gemm);
+using Estimate = decltype(&estimate_gemm);
+
+constexpr KernelDef gemm(const char *name, const Type &type, Run run,
+                         const char *numerics = "matmul." SY_TEXT(SY_ISA) ".gemm",
+                         Supports supports = supports_gemm, Estimate estimate = estimate_gemm) {
   return {SY_OP_MATMUL,
           name,
-          "matmul." SY_TEXT(SY_ISA) ".gemm",
+          numerics,
           SY_TRAIT_DETERMINISTIC,
           &type,
-          supports_gemm,
-          estimate_gemm,
+          supports,
+          estimate,
           [](const KernelDef &, const Context &ctx, const sy_call &call) {
             return gemm_workspace(ctx, call);
           },
@@ -99,6 +108,20 @@ constexpr KernelDef gemm(const char *name, const Type &type, Run run) {
           nullptr,
           nullptr};
 }
+
+#if HWY_TARGET <= HWY_AVX3
+int32_t supports_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
+                       sy_error *reason) {
+  if (pair_tiles() == nullptr || (ctx.features & kFeatureBf16) == 0)
+    return failure(reason, SY_E_HARDWARE,
+                   "this processor or the isa setting offers no AVX512-BF16");
+  return supports_gemm(self, ctx, call, reason);
+}
+
+uint64_t estimate_pairs(const KernelDef &, const Context &ctx, const sy_call &call) {
+  return estimate_packed(ctx, call, (ctx.features & kFeatureFastBf16) != 0 ? 85 : 22);
+}
+#endif
 
 /// Which row of the table, and of which table.
 struct Quantised {
@@ -172,6 +195,8 @@ constexpr KernelDef kKernels[] = {
     quantised("matmul.mlx_affine4_any.pairs", kAffine4),
     quantised("matmul.mlx_affine8_any.pairs", kAffine8),
 #if HWY_TARGET <= HWY_AVX3
+    gemm("matmul.bf16_any.gemm_pairs", kBF16, run_gemm<bfloat16_t, true>,
+         "matmul." SY_TEXT(SY_ISA) ".gemm_pairs", supports_pairs, estimate_pairs),
     quantised("matmul.q4_0_any.vnni", kVnniQ4_0),
     quantised("matmul.q8_0_any.vnni", kVnniQ8_0),
     quantised("matmul.tq1_0_any.vnni", kVnniTQ1_0),

@@ -5,7 +5,8 @@
 
 #include <switchyard/ops/matmul.h>
 
-#include "attention_simd.hpp"
+#include "attention_keys.hpp"
+#include "attention_pairs.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -14,9 +15,12 @@ namespace matmul {
 namespace hn = hwy::HWY_NAMESPACE;
 using attention::Arena;
 using attention::ceil_div64;
+using attention::copy_pairs;
 using attention::DF;
+using attention::interleave_pairs;
 using attention::kLanes;
 using attention::min64;
+using attention::pair_tiles;
 using attention::round_up64;
 using attention::run_tasks;
 using attention::store_row;
@@ -228,17 +232,36 @@ inline uint64_t gemm_workspace(const Context &ctx, const sy_call &call) {
   return arena.used * worker_count(ctx, call, tasks);
 }
 
-template <class T>
+/// kPairs: bf16 is multiplied as it is, in pairs, twice as many values in the same words.
+template <class T, bool kPairs>
 struct Gemm {
+  static constexpr int64_t kValues = kPairs ? 2 * kDepth : kDepth;  ///< between packings
   const Call &c;
   const Plan &plan;
+
+  static int64_t words_of(int64_t depth) { return kPairs ? (depth + 1) / 2 : depth; }
 
   /// Values k0 .. k0 + depth - 1 of `count` rows of weights from `first` on; the panel's other
   /// columns are zero.
   void pack(int64_t first, int64_t count, int64_t k0, int64_t depth, const Scratch &s,
             float *panel) const {
-    if (count < kPanel) memset(panel, 0, static_cast<size_t>(depth * kPanel) * sizeof(float));
-    const int64_t across = c.w->strides[0], along = c.w->strides[1];
+    const int64_t across = c.w->strides[0], along = c.w->strides[1], words = words_of(depth);
+    if (count < kPanel) memset(panel, 0, static_cast<size_t>(words * kPanel) * sizeof(float));
+    if constexpr (kPairs) {
+      if (across == 1 && along != 1) {
+        auto *to = reinterpret_cast<uint32_t *>(panel);
+        for (int64_t e = 0; e < depth; e += 2, to += kPanel)
+          interleave_pairs(element<const T>(*c.w, first, k0 + e),
+                           e + 1 < depth ? element<const T>(*c.w, first, k0 + e + 1) : nullptr, 1,
+                           count, to);
+        return;
+      }
+      for (int64_t r = 0; r < count; ++r)
+        copy_pairs(element<const T>(*c.w, first + r, k0), along, depth,
+                   reinterpret_cast<char *>(s.wide + r * kDepth));
+      attention::transpose(s.wide, kDepth, count, words, panel, kPanel);
+      return;
+    }
     if (across == 1 && along != 1) {
       for (int64_t e = 0; e < depth; ++e)
         widen_row(element<const T>(*c.w, first, k0 + e), 1, count, panel + e * kPanel);
@@ -256,19 +279,58 @@ struct Gemm {
     attention::transpose(s.wide, kDepth, count, depth, panel, kPanel);
   }
 
-  /// Rows of x as f32, converted where they must be.
-  const float *rows_of_x(int64_t first, int64_t count, int64_t k0, int64_t depth, const Scratch &s,
-                         int64_t &stride) const {
-    if constexpr (sizeof(T) == sizeof(float)) {
-      if (c.x->strides[1] == 1) {
-        stride = c.x->strides[0];
-        return element<const float>(*c.x, first, k0);
+  /// Rows of x as they are multiplied, converted where they must be; `stride` in bytes.
+  const char *rows_of_x(int64_t first, int64_t count, int64_t k0, int64_t depth, const Scratch &s,
+                        int64_t &stride) const {
+    if constexpr (kPairs || sizeof(T) == sizeof(float)) {
+      if (c.x->strides[1] == 1 && (!kPairs || depth % 2 == 0)) {
+        stride = c.x->strides[0] * static_cast<int64_t>(sizeof(T));
+        return reinterpret_cast<const char *>(element<const T>(*c.x, first, k0));
       }
     }
-    for (int64_t r = 0; r < count; ++r)
-      widen_row(element<const T>(*c.x, first + r, k0), c.x->strides[1], depth, s.rows + r * kDepth);
-    stride = kDepth;
-    return s.rows;
+    for (int64_t r = 0; r < count; ++r) {
+      const T *from = element<const T>(*c.x, first + r, k0);
+      if constexpr (kPairs)
+        copy_pairs(from, c.x->strides[1], depth, reinterpret_cast<char *>(s.rows + r * kDepth));
+      else
+        widen_row(from, c.x->strides[1], depth, s.rows + r * kDepth);
+    }
+    stride = kDepth * static_cast<int64_t>(sizeof(float));
+    return reinterpret_cast<const char *>(s.rows);
+  }
+
+  void multiply(const char *x, int64_t stride, int64_t rows, const float *panel, int64_t depth,
+                bool first, float *tile, int64_t width) const {
+    const auto *values = reinterpret_cast<const float *>(x);
+    const int64_t step = stride / static_cast<int64_t>(sizeof(float));
+    int64_t r = 0;
+    for (; r + kTileRows <= rows; r += kTileRows)
+      multiply_panel<kTileRows>(values + r * step, step, panel, depth, first, tile + r * width,
+                                width);
+    for (; r + 2 <= rows; r += 2)
+      multiply_panel<2>(values + r * step, step, panel, depth, first, tile + r * width, width);
+    if (r < rows)
+      multiply_panel<1>(values + r * step, step, panel, depth, first, tile + r * width, width);
+  }
+
+  void multiply_pairs(const char *x, int64_t stride, int64_t rows, const float *panel,
+                      int64_t depth, bool first, float *tile, int64_t width) const {
+    const DF df;
+    constexpr int kRows = 8;
+    float sums[kRows * kPanel];
+    for (int64_t r = 0; r < rows; r += kRows) {
+      const int64_t real = min64(kRows, rows - r);
+      const char *from[kRows];  // past the end: the last row again
+      for (int64_t i = 0; i < kRows; ++i) from[i] = x + (r + min64(i, real - 1)) * stride;
+      pair_tiles()->score[kPanelVectors - 1](reinterpret_cast<const uint32_t *>(panel), from,
+                                             words_of(depth), 1.0f, sums);
+      for (int64_t i = 0; i < real; ++i)
+        for (int64_t j = 0; j < kPanel; j += kLanes) {
+          float *to = tile + (r + i) * width + j;
+          const VF sum = hn::LoadU(df, sums + i * kPanel + j);
+          hn::StoreU(first ? sum : hn::Add(hn::LoadU(df, to), sum), df, to);
+        }
+    }
   }
 
   void run(Worker &worker, const Scratch &s, uint64_t task) const {
@@ -279,22 +341,17 @@ struct Gemm {
     const int64_t panels = ceil_div64(columns, kPanel), width = plan.panels * kPanel;
     if (rows <= 0) return;
     if (c.k == 0) memset(s.tile, 0, static_cast<size_t>(rows * width) * sizeof(float));
-    for (int64_t k0 = 0; k0 < c.k; k0 += kDepth) {
-      const int64_t depth = min64(kDepth, c.k - k0);
+    for (int64_t k0 = 0; k0 < c.k; k0 += kValues) {
+      const int64_t depth = min64(kValues, c.k - k0);
       int64_t stride = 0;
-      const float *x = rows_of_x(i0, rows, k0, depth, s, stride);
+      const char *x = rows_of_x(i0, rows, k0, depth, s, stride);
       for (int64_t p = 0; p < panels; ++p) {
         float *panel = s.panels + p * kDepth * kPanel;
         pack(j0 + p * kPanel, min64(kPanel, columns - p * kPanel), k0, depth, s, panel);
-        float *tile = s.tile + p * kPanel;
-        int64_t r = 0;
-        for (; r + kTileRows <= rows; r += kTileRows)
-          multiply_panel<kTileRows>(x + r * stride, stride, panel, depth, k0 == 0, tile + r * width,
-                                    width);
-        for (; r + 2 <= rows; r += 2)
-          multiply_panel<2>(x + r * stride, stride, panel, depth, k0 == 0, tile + r * width, width);
-        if (r < rows)
-          multiply_panel<1>(x + r * stride, stride, panel, depth, k0 == 0, tile + r * width, width);
+        if constexpr (kPairs)
+          multiply_pairs(x, stride, rows, panel, depth, k0 == 0, s.tile + p * kPanel, width);
+        else
+          multiply(x, stride, rows, panel, depth, k0 == 0, s.tile + p * kPanel, width);
       }
       if (!worker.go_on(2.0 * static_cast<double>(rows * columns * depth))) return;
     }
@@ -302,7 +359,7 @@ struct Gemm {
   }
 };
 
-template <class T>
+template <class T, bool kPairs = false>
 int32_t run_gemm(const KernelDef &, const Context &ctx, const sy_call &call, sy_error *error) {
   const Call c = unpack(call);
   const Plan plan = make_plan(c, thread_count(ctx, call));
@@ -312,7 +369,7 @@ int32_t run_gemm(const KernelDef &, const Context &ctx, const sy_call &call, sy_
     return failure(error, SY_E_INTERNAL, "the workspace is smaller than workspace_size asked for");
   Arena measure{nullptr};
   take_scratch(plan, measure);
-  const Gemm<T> gemm{c, plan};
+  const Gemm<T, kPairs> gemm{c, plan};
   auto compute = [&](Worker &w, uint64_t task) {
     Arena arena{static_cast<char *>(call.workspace) + w.index * measure.used};
     gemm.run(w, take_scratch(plan, arena), task);
