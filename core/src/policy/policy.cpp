@@ -11,6 +11,11 @@
 #include "host/log.hpp"
 
 namespace switchyard {
+namespace {
+
+constexpr double kFarOctaves = 3;  // behind the nearest measured shape
+
+}  // namespace
 
 std::string pinned_backend(const Options &options, std::string_view op) {
   const auto look = [&](std::string_view name) {
@@ -35,7 +40,11 @@ void Selector::prepare(Decision &d, std::int64_t elements) const {
   for (const auto &c : d.choices) {
     if (!c->refusal.empty() || !learns) continue;
     c->stored = timings_.find(*c->candidate, d.threads, d.described);
-    if (!c->stored) c->predicted = timings_.predict(*c->candidate, d.threads, d.described, d.work);
+    if (c->stored) continue;
+    c->predicted = timings_.predict(*c->candidate, d.threads, d.described, d.work);
+    // From afar the model knows less than the author: it goes by operations and bytes, and would
+    // have a kernel for many rows answer calls of one.
+    if (c->predicted.distance > kFarOctaves && c->prior_ns > 0) c->predicted = {};
   }
   const auto preference = [&](const Candidate &candidate) {
     std::size_t i = 0;

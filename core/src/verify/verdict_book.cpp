@@ -73,7 +73,7 @@ std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *c
           return r.candidates.front()->hash == c->hash;
         });
         if (it == requests.end())
-          it = requests.insert(requests.end(), Request{op, shapes, {}, {}, {}});
+          it = requests.insert(requests.end(), Request{op, shapes, {}, {}, {}, false});
         it->candidates.push_back(c);
         it->cells.push_back(cell.get());
         it->keys.push_back(key);
@@ -83,6 +83,8 @@ std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *c
   }
   if (!requests.empty() && !thread_.joinable()) thread_ = std::thread([this] { serve(); });
   cells_.merge(fresh);
+  // A first call waits for the likely winner alone.
+  for (Request &r : requests) r.background = &r != &requests.front();
   open_requests_.fetch_add(requests.size(), std::memory_order_release);
   queue_.splice(queue_.end(), requests);
   changed_.notify_all();
@@ -155,6 +157,7 @@ void VerdictBook::judge(const Request &request) {
   gate.isa = options_.isa;
   gate.shapes = request.shapes;
   gate.threads = threads_;
+  gate.background = request.background;
   for (const Candidate *c : request.candidates) gate.kernels.push_back(c->name);
   const auto verdicts = gate_in_worker(gate);
   for (std::size_t i = 0; i < request.candidates.size(); ++i) {

@@ -59,6 +59,7 @@ class VerdictBook {
     std::vector<const Candidate *> candidates;  ///< of one plugin file
     std::vector<VerdictCell *> cells;
     std::vector<std::string> keys;
+    bool background = false;  ///< no caller waits for it
   };
   void serve();
   void judge(const Request &request);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@ namespace switchyard {
 namespace {
 
 constexpr std::size_t kMaxOutput = 1 << 20;
+constexpr int kBackgroundNice = 10;  // a tenth of what an ordinary thread gets beside it
 
 class Fd {
  public:
@@ -177,7 +179,8 @@ std::string end_worker(pid_t pid, int patience_ms) {
   return text.empty() ? "ended the process (exit status 0)" : text;
 }
 
-Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms) {
+Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms,
+                             bool background) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0)
     return fail(ErrorCode::backend, fmt::format("no pipe for the worker: {}", strerror(errno)));
@@ -185,6 +188,8 @@ Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uin
   const auto pid = spawn_worker(arguments, {{writing.get(), 1}});
   if (!pid) return tl::unexpected(pid.error());
   writing.reset();
+  // Beside a kernel with threads of its own, every core that a worker takes stalls all of them.
+  if (background) (void)setpriority(PRIO_PROCESS, static_cast<id_t>(*pid), kBackgroundNice);
 
   const Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
   WorkerRun run;

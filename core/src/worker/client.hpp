@@ -35,7 +35,9 @@ std::uint64_t waited_for_processor_ns(pid_t pid);
 inline constexpr std::uint64_t kPatience = 4;
 
 /// Spawns the worker in its own process group with `arguments`, and ends and reaps the whole group
-/// at the deadline. Fails only when there is no worker or it cannot be started. [any-thread]
-Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms);
+/// at the deadline; in the background it yields the cores to the host's threads. Fails only when
+/// there is no worker or it cannot be started. [any-thread]
+Result<WorkerRun> run_worker(const std::vector<std::string> &arguments, std::uint32_t deadline_ms,
+                             bool background = false);
 
 }  // namespace switchyard

@@ -101,7 +101,7 @@ Result<std::vector<GateVerdict>> gate_in_worker(GateRequest request) {
   std::vector<GateVerdict> verdicts;
   // A kernel that takes the worker down is set aside and the others get a fresh worker.
   while (!request.kernels.empty()) {
-    const auto run = run_worker({"gate", encode(request)}, kGateDeadlineMs);
+    const auto run = run_worker({"gate", encode(request)}, kGateDeadlineMs, request.background);
     if (!run) return tl::unexpected(run.error());
     std::string current, fault;
     bool done = false;

@@ -21,6 +21,7 @@ struct GateRequest {
   std::vector<std::string> kernels;  ///< full names, "quantize.f32_q4_0.block@avx512"
   std::vector<Shape> shapes;
   std::uint32_t threads = 1;
+  bool background = false;  ///< of the host's side: see run_worker
 };
 
 std::string encode(const ProbeRequest &request);
