@@ -157,6 +157,8 @@ static int32_t supports(const sy_kernel *self, sy_instance *instance, const sy_c
   (void)instance;
   if (x->device_kind != SY_DEVICE_HOST)
     return fail(reason, SY_E_UNSUPPORTED, -1, "tensors must be in host memory");
+  if (((const sy_kmeans_params *)call->params)->flags != 0)
+    return fail(reason, SY_E_UNSUPPORTED, -1, "flags are not offered");
   if (x->shape[1] != 1)
     return fail(reason, SY_E_UNSUPPORTED, -1, "only one-dimensional points (d = 1) are sorted");
   if (call->inputs[SY_KMEANS_IN_WEIGHTS] != NULL)

@@ -328,6 +328,8 @@ void release(Device &device, void *state) {
 std::int32_t supports(const KernelDef &, const Description &, const sy_call &call,
                       sy_error *reason) {
   const sy_tensor &x = *call.inputs[SY_KMEANS_IN_X];
+  if (static_cast<const sy_kmeans_params *>(call.params)->flags != 0)
+    return cpu::failure(reason, SY_E_UNSUPPORTED, "labels by distance only, not by 8-bit codes");
   if (x.shape[0] > 1ll << 30)
     return cpu::failure(reason, SY_E_UNSUPPORTED, "more than 1,073,741,824 rows");
   return SY_OK;

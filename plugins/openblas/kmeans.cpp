@@ -146,6 +146,8 @@ int32_t supports(const KernelDef &, const Context &, const sy_call &call, sy_err
   const sy_tensor &x = *call.inputs[SY_KMEANS_IN_X];
   if (x.device_kind != SY_DEVICE_HOST)
     return failure(reason, SY_E_UNSUPPORTED, "tensors must be in host memory");
+  if (kmeans_flags(call) != 0)
+    return failure(reason, SY_E_UNSUPPORTED, "labels by distance only, not by 8-bit codes");
   if (x.shape[1] > (1 << 20))
     return failure(reason, SY_E_UNSUPPORTED, "more than 1,048,576 columns");
   return SY_OK;

@@ -18,6 +18,8 @@ constexpr std::uint64_t kSliceBytes = 64u << 20;       // of all slices of the s
 std::int32_t supports(const KernelDef &, const Description &about, const sy_call &call,
                       sy_error *reason) {
   const sy_tensor &x = *call.inputs[SY_KMEANS_IN_X], &c = *call.inputs[SY_KMEANS_IN_CENTROIDS];
+  if (static_cast<const sy_kmeans_params *>(call.params)->flags != 0)
+    return cpu::failure(reason, SY_E_UNSUPPORTED, "labels by distance only, not by 8-bit codes");
   if (!about.keeps_denormals)
     return cpu::failure(reason, SY_E_UNSUPPORTED,
                         "the device flushes f32 denormals: small distances would differ");

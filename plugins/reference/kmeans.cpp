@@ -16,6 +16,30 @@ namespace {
 
 using cpu::failure;
 
+/// What SY_KMEANS_INT8 makes of a value.
+std::int64_t code(float v, double rate) noexcept {
+  return static_cast<std::int64_t>(
+      std::clamp(std::nearbyint(static_cast<double>(v) * rate), -127.0, 127.0));
+}
+
+/// The label that 8-bit codes give.
+std::int32_t int8_label(const float *x, const float *centroids, std::int64_t d, std::int64_t k,
+                        double rate) noexcept {
+  std::int64_t best = 0;
+  std::int32_t label = -1;
+  for (std::int64_t j = 0; j < k; ++j) {
+    std::int64_t score = 0;
+    for (std::int64_t m = 0; m < d; ++m) {
+      const std::int64_t c = code(centroids[j * d + m], rate);
+      score += c * (c - 2 * code(x[m], rate));
+    }
+    if (label >= 0 && score >= best) continue;
+    best = score;
+    label = static_cast<std::int32_t>(j);
+  }
+  return label;
+}
+
 /// Labels, distances and inertia partials, each where wanted. False when the call was cancelled.
 bool assign(const sy_call &call, std::int32_t *labels, float *distances, double *partials) {
   const sy_tensor &x = *call.inputs[SY_KMEANS_IN_X];
@@ -24,12 +48,19 @@ bool assign(const sy_call &call, std::int32_t *labels, float *distances, double 
   const float *weights = data<const float>(call.inputs[SY_KMEANS_IN_WEIGHTS]);
   const std::int64_t n = x.shape[0], d = x.shape[1], k = c.shape[0];
   const std::int64_t rows_between_polls = 1 + 1'000'000 / d / k;
+  const auto &params = *static_cast<const sy_kmeans_params *>(call.params);
+  const bool int8 = (params.flags & SY_KMEANS_INT8) != 0;
+  const double rate = int8 && params.largest > 0 ? 127.0 / static_cast<double>(params.largest) : 0;
   double lanes[8] = {};
   for (std::int64_t i = 0; i < n; ++i) {
     const float *row = rows + i * x.strides[0];
     float best = distance(row, centroids, d);
     std::int32_t label = 0;
-    for (std::int64_t j = 1; j < k; ++j) {
+    if (int8) {
+      label = int8_label(row, centroids, d, k, rate);
+      best = distance(row, centroids + label * d, d);
+    }
+    for (std::int64_t j = 1; j < k && !int8; ++j) {
       const float candidate = distance(row, centroids + j * d, d);
       if (candidate < best) {
         best = candidate;

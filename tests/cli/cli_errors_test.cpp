@@ -168,7 +168,8 @@ TEST_F(Cli, UnknownBackendListsTheKnownOnes) {
 
 TEST_F(Cli, WhatThisVersionDoesNotOfferIsSaid) {
   array("points.npy", {10, 2});
-  expect_error({"kmeans", "points.npy", "-k", "2", "--int8"}, 4, "unsupported", "int8");
+  expect_error({"kmeans", "points.npy", "-k", "2", "--batch-size", "4", "--n-init", "2"}, 4,
+               "unsupported", "mini-batch");
 }
 
 TEST_F(Cli, BadEnvironmentIsUsage) {

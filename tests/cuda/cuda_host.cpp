@@ -226,7 +226,7 @@ struct Step {
   /// f(call) with this problem's call.
   template <class F>
   std::int32_t with_call(F f) {
-    sy_kmeans_params params{sizeof(sy_kmeans_params), 0, 20, 0};
+    sy_kmeans_params params{sizeof(sy_kmeans_params), 0, 20, 0, 0, 0};
     sy_tensor t[] = {tensor_of(x.data(), {n, d}, kF32), tensor_of(centroids.data(), {k, d}, kF32),
                      tensor_of(weights.data(), {n}, kF32), tensor_of(shifts.data(), {d}, kI32),
                      tensor_of(previous.data(), {n}, kI32)};

@@ -260,7 +260,7 @@ void quantize(const Backend &cuda, const Backend &reference, double copy_gbs) {
 struct Clusters {
   std::int64_t n, d, k;
   std::vector<Tensor> in, out;
-  sy_kmeans_params params{sizeof(sy_kmeans_params), 0, 0, 0};
+  sy_kmeans_params params{sizeof(sy_kmeans_params), 0, 0, 0, 0, 0};
 
   Clusters(std::int64_t rows, std::int64_t columns, std::int64_t clusters)
       : n(rows), d(columns), k(clusters) {

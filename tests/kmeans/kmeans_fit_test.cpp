@@ -372,8 +372,6 @@ TEST(KMeansFit, RefusalsSayWhatIsWrong) {
       },
       ErrorCode::unsupported, "mini-batch");
   refused(
-      view, [](O &o) { o.int8 = true; }, ErrorCode::unsupported, "int8");
-  refused(
       view, [](O &o) { o.init = "given"; }, invalid, "missing");
   refused(
       view, [&](O &o) { o.init = "given", o.init_centroids = rows(x, 2); }, ErrorCode::shape,

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <switchyard/ops/kmeans.h>
 
+#include <cmath>
+
 #include "op/op_spec.hpp"
 #include "ops/kmeans_problem.hpp"
 #include "plugin_runner.hpp"
@@ -73,6 +75,7 @@ TEST(KMeansPrimitives, StateFollowsMovingCentroids) {
     for (const char *data : {"mixture", "lattice", "duplicates"}) {
       auto shape = *Shape::parse("n=5000,d=5,k=41,weighted=1,previous=1,distances=1");
       shape.set("data", data);
+      if (variant.starts_with(".int8")) shape.set("int8", 1);
       auto problem = *spec.make_problem(shape, 5);
       auto want = *ProblemOutputs::make(problem), got = *ProblemOutputs::make(problem);
       auto runner = PluginRunner::load(id, 3, true, variant);
@@ -204,6 +207,55 @@ TEST(KMeansValidation, NamesWhatIsWrong) {
           "sums");
   refused([&](CallFrame &f) { f.call().params = nullptr; }, ErrorCode::invalid_argument,
           "parameters");
+  sy_kmeans_params params{};
+  const auto with = [&](std::uint32_t flags, float largest) {
+    return [&params, flags, largest](CallFrame &f) {
+      params.flags = flags;
+      params.largest = largest;
+      f.params(params);
+    };
+  };
+  refused(with(6, 1), ErrorCode::unsupported, "flags 0x6");
+  refused(with(SY_KMEANS_INT8, -1), ErrorCode::invalid_argument, "largest is -1");
+  refused(with(SY_KMEANS_INT8, INFINITY), ErrorCode::invalid_argument, "largest is inf");
+  // A caller built with version 1.0 knows no `largest`.
+  const auto first_version = [&](std::uint32_t flags) {
+    return [&params, flags](CallFrame &f) {
+      params.flags = flags;
+      f.params(params);
+      params.struct_size = 16;
+      f.call().params_size = 16;
+    };
+  };
+  refused(first_version(SY_KMEANS_INT8), ErrorCode::invalid_argument, "largest");
+  CallFrame old(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+  bind(problem, outputs, old);
+  first_version(0)(old);
+  EXPECT_TRUE(spec.validate(old.call()));
+}
+
+TEST(KMeansInt8, LabelsAreWhatTheHeaderSays) {
+  // Seven rows, three centroids, by hand: codes of 127, 64, -127 and so on, a tie, a saturated one.
+  const float x[] = {1, 0, -1, 0.25f, 0.5f, -0.5f, 1}, c[] = {0.41f, 0.6f, 4};
+  auto runner = reference_runner();
+  const auto &spec = kmeans_step_spec();
+  auto problem = *spec.make_problem(*Shape::parse("n=7,d=1,k=3,int8=1,distances=1"), 1);
+  std::copy_n(x, 7, problem.inputs[SY_KMEANS_IN_X].data<float>());
+  std::copy_n(c, 3, problem.inputs[SY_KMEANS_IN_CENTROIDS].data<float>());
+  auto outputs = *ProblemOutputs::make(problem);
+  CallFrame frame(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
+  bind(problem, outputs, frame);
+  sy_kmeans_params params{};
+  params.flags = SY_KMEANS_INT8;
+  params.largest = 1;
+  frame.params(params);
+  ASSERT_TRUE(runner->run(spec.id(), frame.call(), nullptr, nullptr));
+  // Codes of x: 127, 0, -127, 32, 64 (63.5 to even), -64, 127; of c: 52, 76, 127.
+  const auto *labels = outputs.view(SY_KMEANS_STEP_OUT_LABELS).data<std::int32_t>();
+  EXPECT_EQ(std::vector<std::int32_t>(labels, labels + 7),
+            (std::vector<std::int32_t>{2, 0, 0, 0, 0, 0, 2}));
+  const auto *distances = outputs.view(SY_KMEANS_STEP_OUT_DISTANCES).data<float>();
+  EXPECT_EQ(distances[0], 9.0f);  // to the centroid itself, not to its code
 }
 
 }  // namespace

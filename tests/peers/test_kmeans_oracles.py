@@ -56,6 +56,13 @@ def test_whole_fit(each_engine, n, d, k, offset):
     assert np.asarray(fit.counts).sum() == n
 
 
+@pytest.mark.parametrize("n,d,k", [(5000, 16, 20), (4000, 64, 30), (3000, 2, 12)])
+def test_fit_by_codes_is_nearly_as_good(engine, n, d, k):
+    x, init = mixture(n, d, k, 5)
+    fit = engine.kmeans(x, k, init=init, max_iter=100, tol=0, int8=True)
+    assert fit.inertia == pytest.approx(oracle(x, init, 100).inertia_, rel=0.02)
+
+
 def test_weights(each_engine):
     x, init = mixture(2000, 5, 7, 3)
     weight = np.random.default_rng(4).random(2000).astype(np.float32)

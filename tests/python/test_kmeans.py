@@ -58,6 +58,69 @@ def test_equal_bits_for_equal_seeds_and_thread_counts(rng):
         assert (fit.inertia, fit.n_iter) == (fits[0].inertia, fits[0].n_iter)
 
 
+def codes(values, largest):
+    """The 8-bit codes of switchyard/ops/kmeans.h."""
+    rate = 127 / np.float64(largest)
+    return np.clip(np.rint(values.astype(np.float64) * rate), -127, 127).astype(np.int64)
+
+
+def fit_by_codes(x, centroids, iterations):
+    """What int8=True computes, as NumPy says it; empty clusters are not provided for."""
+    largest = np.abs(x).max()
+    rows, before = codes(x, largest), None
+    for done in range(1, iterations + 1):
+        centres = codes(centroids, largest)
+        labels = ((centres * centres).sum(1) - 2 * rows @ centres.T).argmin(1)
+        counts = np.bincount(labels, minlength=len(centroids))
+        assert counts.min() > 0
+        # Rows lie on a grid: their sums are exact.
+        sums = np.zeros(centroids.shape, np.float64)
+        np.add.at(sums, labels, x.astype(np.float64))
+        centroids = (sums / counts[:, None]).astype(np.float32)
+        if before is not None and (labels == before).all():
+            break
+        before = labels
+    return centroids, done
+
+
+@pytest.mark.parametrize("shape", [(3000, 5, 7), (1500, 33, 20), (900, 1, 4), (2500, 64, 30)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_int8_is_what_numpy_says(rng, shape, threads):
+    n, d, k = shape
+    x = (rng.integers(-300, 300, (n, d)) / 64).astype(np.float32)
+    start = x[:k].copy()
+    want, done = fit_by_codes(x, start, 12)
+    engine = sy.Engine(threads=threads, cache_dir="")
+    fit = engine.kmeans(x, k, init=start, max_iter=12, tol=0, int8=True)
+    assert fit.centroids.tobytes() == want.tobytes() and fit.n_iter == done
+    # The last labels, and so the counts and the inertia, are exact.
+    assert (fit.labels == engine.kmeans_assign(x, fit.centroids)).all()
+    assert (fit.counts == np.bincount(fit.labels, minlength=k)).all()
+    error = ((x - fit.centroids[fit.labels]).astype(np.float64) ** 2).sum()
+    assert abs(fit.inertia - error) <= 1e-5 * error
+
+
+def test_int8_goes_with_the_other_options(engine, rng, tmp_path):
+    x = rng.standard_normal((4000, 12), np.float32)
+    weight = rng.random(4000, np.float32)
+    exact = engine.kmeans(x, 9, seed=2, n_init=2)
+    coarse = engine.kmeans(x, 9, seed=2, n_init=2, int8=True)
+    assert abs(coarse.inertia / exact.inertia - 1) < 0.02
+    assert coarse.centroids.tobytes() != exact.centroids.tobytes()
+    for options in (
+        {"sample_weight": weight},
+        {"spherical": True, "closest": True},
+        {"batch_size": 500, "max_iter": 30},
+    ):
+        fit = engine.kmeans(x, 9, seed=2, int8=True, **options)
+        unit = x / np.linalg.norm(x, axis=1, keepdims=True) if "spherical" in options else x
+        agree = engine.kmeans_assign(unit.astype(np.float32), fit.centroids) == fit.labels
+        assert agree.mean() > 0.999
+    assert engine.kmeans(np.zeros((5, 3), np.float32), 2, int8=True).inertia == 0
+    small = engine.kmeans(x * np.float32(2**-40), 9, seed=2, n_init=2, int8=True)
+    assert (small.labels == coarse.labels).all()  # the scale is the data's own
+
+
 @pytest.mark.parametrize("init", ["k-means++", "random"])
 def test_seeds_differ(engine, rng, init):
     x = rng.standard_normal((400, 3), np.float32)

@@ -52,8 +52,9 @@ Status check(const Arguments &a, const Common &common) {
   if (a.batch_size < 0) return bad(fmt::format("--batch-size {}: at least 1", a.batch_size));
   if (a.memory < 1) return bad(fmt::format("--memory {}: at least 1 MiB", a.memory));
   if (a.stream && (a.n_init > 1 || a.batch_size > 0 || a.spherical || !a.closest.empty() ||
-                   !a.distances.empty() || !a.picture.empty() || a.int8))
-    return bad("--stream goes with -k, --init, --max-iter, --tol, --labels and --centroids only");
+                   !a.distances.empty() || !a.picture.empty()))
+    return bad(
+        "--stream goes with -k, --init, --max-iter, --tol, --int8, --labels and --centroids only");
   if (a.stream && !a.labels.empty() && extension_of(a.labels) != ".npy")
     return bad("--stream writes labels as .npy only");
   for (const std::string *path : {&a.labels, &a.centroids, &a.closest, &a.distances})
@@ -207,7 +208,7 @@ void add_kmeans(Program &program) {
   app->add_option("--tol", a->tol,
                   "Stop when centroids move less than this share of the variance; default 1e-4")
       ->type_name("T");
-  app->add_flag("--int8", a->int8, "Distances from 8-bit roundings");
+  app->add_flag("--int8", a->int8, "Iterate with labels from 8-bit codes; the last ones are exact");
   app->add_option("--labels", a->labels, "Write labels, i32 [n]")->type_name("FILE.npy");
   app->add_option("--centroids", a->centroids, "Write centroids, f32 [k, d]")
       ->type_name("FILE.npy");

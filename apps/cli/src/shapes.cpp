@@ -88,6 +88,9 @@ OpShape describe_kmeans(const TensorView &x, const KMeansOptions &options) {
   frame.input(SY_KMEANS_IN_PREVIOUS_LABELS, plan(dtypes::i32, rows));
   frame.output(SY_KMEANS_STEP_OUT_LABELS, plan(dtypes::i32, rows));
   frame.output(SY_KMEANS_STEP_OUT_DISTANCES, plan(dtypes::f32, rows));
+  sy_kmeans_params params{};
+  params.flags = options.int8 ? SY_KMEANS_INT8 : 0;
+  frame.params(params);
   return describe(kmeans_step_spec(), frame);
 }
 

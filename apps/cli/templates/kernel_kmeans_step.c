@@ -113,6 +113,8 @@ static int32_t supports(const sy_kernel *self, sy_instance *instance, const sy_c
   (void)instance;
   if (call->inputs[SY_KMEANS_IN_X]->device_kind != SY_DEVICE_HOST)
     return fail(reason, SY_E_UNSUPPORTED, "tensors must be in host memory");
+  if (((const sy_kmeans_params *)call->params)->flags != 0)
+    return fail(reason, SY_E_UNSUPPORTED, "flags are not offered");
   return SY_OK;
 }
 

@@ -159,7 +159,8 @@ class Engine(KMeansCalls, LayerCalls, QuantizeCalls, RaggedCalls):
                 of the columns; 0 stops only when no label changes.
             seed: of the random numbers, 0 <= seed < 2**64.
             sample_weight: float32 [n], >= 0, not all zero; None for equal weights.
-            int8: distances on int8-rounded data (a different, coarser result).
+            int8: iterate with labels from 8-bit codes: another, coarser result, as reproducible; the
+                last labels and the inertia are exact.
             spherical: cluster directions: rows and centroids are scaled to length 1.
             closest: also find the row nearest to each centroid.
             batch_size: above 0, mini-batches of so many rows, drawn at random; `max_iter` counts

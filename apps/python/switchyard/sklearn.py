@@ -43,6 +43,8 @@ class KMeans(Base):
         random_state: int, RandomState or None.
         copy_x: accepted for compatibility; X is never changed.
         algorithm: "lloyd" or "elkan": both name the same exact iterations here.
+        int8: iterate with labels from 8-bit codes: another, coarser result; the last labels and the
+            inertia are exact.
         engine: a switchyard.Engine; None for one that all estimators of the process share.
 
     Attributes:
@@ -69,6 +71,7 @@ class KMeans(Base):
         random_state: Any = None,
         copy_x: bool = True,
         algorithm: str = "lloyd",
+        int8: bool = False,
         engine: Engine | None = None,
     ) -> None:
         self.n_clusters = n_clusters
@@ -80,6 +83,7 @@ class KMeans(Base):
         self.random_state = random_state
         self.copy_x = copy_x
         self.algorithm = algorithm
+        self.int8 = int8
         self.engine = engine
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
@@ -114,7 +118,7 @@ class KMeans(Base):
 
     def _best_run(self, narrow: np.ndarray, rows: Any, weights: Any, random: Any) -> Any:
         runs = self._starts(default=10)
-        common = dict(max_iter=self.max_iter, tol=self.tol)
+        common = dict(max_iter=self.max_iter, tol=self.tol, int8=self.int8)
         if weights is not None:
             common["sample_weight"] = weights.astype(np.float32)
         engine = self._engine()

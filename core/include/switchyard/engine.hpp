@@ -129,7 +129,7 @@ struct KMeansOptions {
   double tol = 1e-4;
   std::uint64_t seed = 0;
   TensorView sample_weight{};  ///< f32 [n], >= 0, not all zero
-  bool int8 = false;
+  bool int8 = false;  ///< iterate with labels from 8-bit codes (docs/kmeans.md); the last are exact
   /// Clusters directions: rows and centroids are scaled to length 1. A row of zeros is an error.
   bool spherical = false;
   /// Also find, for each centroid, the row of x that is closest to it.
@@ -373,7 +373,7 @@ class SY_API Engine {
   /// `memory` bytes are used. The result is that of `kmeans` on the whole array, bit for bit, from
   /// the same first centroids; k-means++ and k-means|| choose them among as many rows, drawn at
   /// random, as fit. Labels go to the .npy file `labels`, if one is named, not into the result.
-  /// Not offered: weights, n_init, batches, int8, spherical, closest.
+  /// Not offered: weights, n_init, batches, spherical, closest.
   Result<KMeansResult> kmeans_file(const std::string &path, const KMeansOptions &options,
                                    const std::string &labels = {},
                                    std::uint64_t memory = std::uint64_t{256} << 20);

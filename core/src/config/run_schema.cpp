@@ -185,7 +185,7 @@ const auto kKmeansFields = job_fields(
         Field{.name = "int8",
               .type = Type::boolean,
               .fallback = "false",
-              .doc = "approximate distances in 8-bit integers"},
+              .doc = "iterate with labels from 8-bit codes: another, coarser result"},
     });
 const auto kAttentionFields = job_fields(
     kQkv, kScores,

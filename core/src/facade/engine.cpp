@@ -156,7 +156,8 @@ Result<KMeansResult> Engine::kmeans(TensorView x, const KMeansOptions &o) {
       *impl_, SY_OP_KMEANS_STEP, false, reused,
       [&](ContentKey &key) {
         key.add(o.k).add(o.init).add(o.init_centroids).add(o.n_init).add(o.max_iter).add(o.tol);
-        key.add(o.seed).add(o.sample_weight).add(o.int8).add(x);
+        key.add(o.seed).add(o.sample_weight).add(o.int8).add(o.spherical).add(o.closest);
+        key.add(o.batch_size).add(x);
       },
       [&] { return kmeans::fit(*impl_->dispatcher, x, o); });
   if (!result) return result;

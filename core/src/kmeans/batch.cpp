@@ -38,6 +38,7 @@ class Batch {
           sy_kmeans_shift(all_.maxima[static_cast<std::size_t>(m)], rows);
     batch_.shifts = std::move(*shifts);
     batch_.weight_shift = sy_kmeans_shift(all_.largest_weight, rows);
+    batch_.largest = all_.largest;
     return {};
   }
 
@@ -96,7 +97,9 @@ Result<KMeansResult> mini_batch(Runner &runner, const Input &in, const KMeansOpt
   while (result.n_iter < options.max_iter && !result.converged) {
     poller.span(result.n_iter / steps, (result.n_iter + 1) / steps);
     const Input &drawn = batch.draw(options.seed, static_cast<std::uint32_t>(result.n_iter));
-    if (auto s = run_step(runner, drawn, *centroids, {}, part, nullptr, poller, tally); !s) {
+    if (auto s = run_step(runner, drawn, *centroids, {}, part, nullptr, poller, tally,
+                          options.int8 ? Labels::int8 : Labels::exact);
+        !s) {
       if (s.error().code != ErrorCode::cancelled || result.n_iter == 0)
         return tl::unexpected(s.error());
       result.cancelled = true;
@@ -118,11 +121,11 @@ Result<KMeansResult> mini_batch(Runner &runner, const Input &in, const KMeansOpt
   poller.span(result.n_iter / steps, 1);
   const Progress nobody;
   Poller deaf(nobody);  // a cancelled fit still owes its labels
-  auto last =
-      run_step(runner, in, *centroids, {}, whole, nullptr, result.cancelled ? deaf : poller, tally);
+  auto last = run_step(runner, in, *centroids, {}, whole, nullptr, result.cancelled ? deaf : poller,
+                       tally, Labels::exact);
   if (!last && last.error().code == ErrorCode::cancelled) {
     result.cancelled = true;
-    last = run_step(runner, in, *centroids, {}, whole, nullptr, deaf, tally);
+    last = run_step(runner, in, *centroids, {}, whole, nullptr, deaf, tally, Labels::exact);
   }
   if (!last) return tl::unexpected(last.error());
   result.empty_clusters =

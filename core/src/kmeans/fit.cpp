@@ -41,8 +41,8 @@ class Fit {
 
  private:
   Status allocate();
-  /// One kmeans.step with centroids_ into labels_, previous_ being the hint.
-  Status step(bool with_previous);
+  /// One kmeans.step with centroids_ into out_, previous_ being the hint.
+  Status step(bool with_previous, Labels by);
   Status lloyd(int run, int runs);
   /// Keeps labels_, centroids_, counts_ and inertia as the run's result.
   Status keep(int n_iter, bool converged);
@@ -53,6 +53,7 @@ class Fit {
   const KMeansOptions &options_;
   TensorView given_;
   Poller poller_;
+  Labels iterate_by_ = options_.int8 ? Labels::int8 : Labels::exact;
   std::unique_ptr<Runner::States> states_;
   Tally tally_;
   StepOutputs out_;
@@ -76,9 +77,11 @@ Status Fit::allocate() {
   return {};
 }
 
-Status Fit::step(bool with_previous) {
+Status Fit::step(bool with_previous, Labels by) {
+  // The one exact step of a fit by codes needs no state.
+  Runner::States *states = by == iterate_by_ ? states_.get() : nullptr;
   return run_step(runner_, in_, centroids_, with_previous ? TensorView(previous_) : TensorView(),
-                  out_, states_.get(), poller_, tally_);
+                  out_, states, poller_, tally_, by);
 }
 
 Status Fit::keep(int n_iter, bool converged) {
@@ -117,7 +120,7 @@ Status Fit::lloyd(int run, int runs) {
   int n_iter = 0;
   while (n_iter < options_.max_iter && !converged) {
     poller_.span(begin + share * (n_iter / steps), begin + share * ((n_iter + 1) / steps));
-    if (auto s = step(have_previous); !s) return s;
+    if (auto s = step(have_previous, iterate_by_); !s) return s;
     // What a cancelled fit returns must be whole: centroids with their own labels.
     if (poller_.active())
       if (auto s = keep(n_iter, false); !s) return s;
@@ -132,13 +135,14 @@ Status Fit::lloyd(int run, int runs) {
         strict || (!relocated && options_.tol > 0 &&
                    centroid_shift(runner_, options_.k, in_.d(), next_.data<float>(), old) <= limit);
     std::swap(centroids_, next_);
-    if (strict) break;  // the same labels, hence the same centroids: nothing is left to assign
+    // The same labels, hence the same centroids: nothing is left to assign.
+    if (strict && iterate_by_ == Labels::exact) break;
     std::swap(out_.labels, previous_);
     have_previous = true;
   }
-  if (!strict) {
+  if (!strict || iterate_by_ != Labels::exact) {
     poller_.span(begin + share * (options_.max_iter / steps), begin + share);
-    if (auto s = step(have_previous); !s) return s;
+    if (auto s = step(have_previous, Labels::exact); !s) return s;
   }
   return keep(n_iter, converged);
 }
@@ -180,7 +184,6 @@ Status check_options(const KMeansOptions &o, std::int64_t n) {
   const auto refuse = [](std::string text) {
     return fail(ErrorCode::invalid_argument, std::move(text));
   };
-  if (o.int8) return fail(ErrorCode::unsupported, "the int8 mode of k-means is not offered yet");
   if (std::ranges::find(kInits, o.init) == std::end(kInits))
     return refuse(
         fmt::format("init '{}' is not known; it is k-means++, k-means||, random or given{}", o.init,

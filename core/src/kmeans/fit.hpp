@@ -12,8 +12,8 @@ namespace switchyard::kmeans {
 /// adjacent f32 are copied once. The callback of `options` may be called from any thread, one at a
 /// time; when it asks to stop, the result is that of the last completed iteration, or the error
 /// `cancelled` before the first.
-/// Errors: invalid_argument (k > n, ...), shape, dtype, nonfinite, unsupported (int8, k-means||),
-/// and what the backends report.
+/// Errors: invalid_argument (k > n, ...), shape, dtype, nonfinite, unsupported (n_init with
+/// batches, ...), and what the backends report.
 Result<KMeansResult> fit(Runner &runner, const TensorView &x, const KMeansOptions &options);
 
 /// The options that do not depend on the data but for its number of rows.

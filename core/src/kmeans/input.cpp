@@ -257,6 +257,7 @@ Result<Input> make_input(Runner &runner, const TensorView &x, const TensorView &
     maxima.clear();
     if (auto s = check_finite(runner, in.x, "x", &maxima); !s) return tl::unexpected(s.error());
   }
+  in.largest = static_cast<float>(std::ranges::max(maxima));
   if (weights.present()) {
     if (auto s = check_weights(in, weights); !s) return tl::unexpected(s.error());
     maxima = weighted_maxima(runner, in);

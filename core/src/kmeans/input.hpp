@@ -17,6 +17,7 @@ struct Input {
   Tensor shifts;       ///< i32 [d]
   std::int32_t weight_shift = 0;
   std::vector<double> maxima;  ///< [d]: largest |x|, or |w x|, of each column
+  float largest = 0;           ///< |x|, without weights
   double largest_weight = 0;   ///< 0 without weights
   double mean_variance = 0;    ///< of the columns, unweighted; 0 unless asked for
 

@@ -41,7 +41,7 @@ double StepOutputs::inertia() const {
 
 Status run_step(Runner &runner, const Input &in, const TensorView &centroids,
                 const TensorView &previous, StepOutputs &out, Runner::States *states,
-                Poller &poller, Tally &tally) {
+                Poller &poller, Tally &tally, Labels by) {
   CallFrame frame(SY_KMEANS_STEP_INPUTS, SY_KMEANS_STEP_OUTPUTS);
   frame.input(SY_KMEANS_IN_X, in.x);
   frame.input(SY_KMEANS_IN_CENTROIDS, centroids);
@@ -57,6 +57,10 @@ Status run_step(Runner &runner, const Input &in, const TensorView &centroids,
   frame.output(SY_KMEANS_STEP_OUT_DISTANCES, out.distances);
   sy_kmeans_params params{};
   params.weight_shift = in.weight_shift;
+  if (by == Labels::int8) {
+    params.flags = SY_KMEANS_INT8;
+    params.largest = in.largest;
+  }
   frame.params(params);
   frame.call().threads = runner.threads();
   poller.watch(frame.call());

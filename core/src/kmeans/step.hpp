@@ -16,10 +16,13 @@ struct StepOutputs {
   double inertia() const;  ///< the partials, ascending
 };
 
+/// How a step finds labels: by the canonical distance, or by 8-bit codes (SY_KMEANS_INT8).
+enum class Labels { exact, int8 };
+
 /// `previous` (labels) and `states` may be absent.
 Status run_step(Runner &runner, const Input &in, const TensorView &centroids,
                 const TensorView &previous, StepOutputs &out, Runner::States *states,
-                Poller &poller, Tally &tally);
+                Poller &poller, Tally &tally, Labels by);
 
 /// For each cluster the row of lowest D*, then lowest number; -1 where there is none. i64 [k].
 Result<Tensor> closest_rows(const StepOutputs &out, std::int64_t k);

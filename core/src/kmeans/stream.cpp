@@ -105,8 +105,9 @@ class FileFit {
   Status scan();
   Result<Tensor> start(std::uint64_t memory);
   /// One pass; `first` has no labels to compare with.
-  Status pass(const Tensor &centroids, bool first, double begin, double share);
-  Status pass_piece(const TensorView &x, std::int64_t at, const Tensor &centroids, bool first);
+  Status pass(const Tensor &centroids, bool first, double begin, double share, Labels by);
+  Status pass_piece(const TensorView &x, std::int64_t at, const Tensor &centroids, bool first,
+                    Labels by);
 
   Runner &runner_;
   Pieces pieces_;
@@ -146,6 +147,7 @@ Status FileFit::scan() {
   double total = 0;
   for (double v : squares) total += v / n;
   part_.mean_variance = total / static_cast<double>(d);
+  part_.largest = static_cast<float>(std::ranges::max(part_.maxima));
   auto shifts = Tensor::empty(dtypes::i32, std::array{pieces_.d()});
   if (!shifts) return tl::unexpected(shifts.error());
   for (std::size_t m = 0; m < d; ++m)
@@ -189,7 +191,7 @@ Result<Tensor> FileFit::start(std::uint64_t memory) {
 }
 
 Status FileFit::pass_piece(const TensorView &x, std::int64_t at, const Tensor &centroids,
-                           bool first) {
+                           bool first, Labels by) {
   part_.x = x;
   if (!out_.labels.present() || out_.labels.elements() != x.dim(0))
     if (auto s = out_.allocate(x.dim(0), pieces_.d(), options_.k); !s) return s;
@@ -204,7 +206,7 @@ Status FileFit::pass_piece(const TensorView &x, std::int64_t at, const Tensor &c
       return s;
   }
   if (auto s = run_step(runner_, part_, centroids, first ? TensorView() : TensorView(before), out_,
-                        nullptr, poller_, tally_);
+                        nullptr, poller_, tally_, by);
       !s)
     return s;
   for (auto [to, from] : {std::pair(&all_.sums, &out_.sums), std::pair(&all_.counts, &out_.counts)})
@@ -218,7 +220,7 @@ Status FileFit::pass_piece(const TensorView &x, std::int64_t at, const Tensor &c
                          {out_.labels.data<std::int32_t>(), static_cast<std::size_t>(x.dim(0))});
 }
 
-Status FileFit::pass(const Tensor &centroids, bool first, double begin, double share) {
+Status FileFit::pass(const Tensor &centroids, bool first, double begin, double share, Labels by) {
   for (Tensor *t : {&all_.sums, &all_.counts})
     std::fill_n(t->data<std::int64_t>(), t->elements(), 0);
   inertia_ = 0;
@@ -230,7 +232,7 @@ Status FileFit::pass(const Tensor &centroids, bool first, double begin, double s
     if (!x) return tl::unexpected(x.error());
     const auto done = static_cast<double>(p);
     poller_.span(begin + share * done / count, begin + share * (done + 1) / count);
-    if (auto s = pass_piece(*x, p * pieces_.rows(), centroids, first); !s) return s;
+    if (auto s = pass_piece(*x, p * pieces_.rows(), centroids, first, by); !s) return s;
   }
   return {};
 }
@@ -247,9 +249,10 @@ Result<KMeansResult> FileFit::run(std::uint64_t memory) {
   KMeansResult result;
   const double share = 1.0 / (options_.max_iter + 1);
   bool strict = false;
+  const Labels by = options_.int8 ? Labels::int8 : Labels::exact;
   while (result.n_iter < options_.max_iter && !result.converged) {
     const bool first = result.n_iter == 0;
-    if (auto s = pass(*centroids, first, result.n_iter * share, share); !s)
+    if (auto s = pass(*centroids, first, result.n_iter * share, share, by); !s)
       return tl::unexpected(s.error());
     auto moved = far_.relocate(part_, k, all_.arrays(false), previous_);
     if (!moved) return tl::unexpected(moved.error());
@@ -262,10 +265,11 @@ Result<KMeansResult> FileFit::run(std::uint64_t memory) {
                                   centroid_shift(runner_, k, d, next->data<float>(), old) <=
                                       options_.tol * part_.mean_variance);
     std::swap(*centroids, *next);
-    if (strict) break;
+    if (strict && by == Labels::exact) break;
   }
-  if (!strict)
-    if (auto s = pass(*centroids, false, 1 - share, share); !s) return tl::unexpected(s.error());
+  if (!strict || by != Labels::exact)
+    if (auto s = pass(*centroids, false, 1 - share, share, Labels::exact); !s)
+      return tl::unexpected(s.error());
   result.inertia = inertia_;
   result.counts = std::move(all_.counts);
   result.centroids = std::move(*centroids);
@@ -307,10 +311,9 @@ Result<KMeansResult> fit_file(Runner &runner, const std::string &path, const KMe
                               const std::string &labels, std::uint64_t memory) {
   const Clock clock;
   if (options.sample_weight.present() || options.n_init != 1 || options.batch_size != 0 ||
-      options.int8 || options.spherical || options.closest)
-    return fail(
-        ErrorCode::unsupported,
-        "k-means over a file offers no weights, n_init, batches, int8, spherical or closest");
+      options.spherical || options.closest)
+    return fail(ErrorCode::unsupported,
+                "k-means over a file offers no weights, n_init, batches, spherical or closest");
   auto pieces = Pieces::open(path, memory / 2);
   if (!pieces) return tl::unexpected(pieces.error());
   if (auto s = check_options(options, pieces->n()); !s) return tl::unexpected(s.error());

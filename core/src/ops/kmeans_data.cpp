@@ -132,7 +132,8 @@ Result<Tensor> make_x(const Sizes &s, std::int64_t misalign) {
 }
 
 struct Wanted {
-  bool weighted = false, previous = false, labels = true, distances = false, inertia = false;
+  bool weighted = false, previous = false, labels = true, distances = false, inertia = false,
+       int8 = false;
 };
 
 Result<Wanted> wanted(Primitive op, const Shape &shape) {
@@ -148,8 +149,9 @@ Result<Wanted> wanted(Primitive op, const Shape &shape) {
   std::vector<std::pair<std::string_view, bool *>> flags{{"weighted", &w.weighted},
                                                          {"distances", &w.distances}};
   if (op == Primitive::step) {
-    known.push_back("previous");
+    known.insert(known.end(), {"previous", "int8"});
     flags.emplace_back("previous", &w.previous);
+    flags.emplace_back("int8", &w.int8);
   } else {
     known.insert(known.end(), {"labels", "inertia"});
     flags.emplace_back("labels", &w.labels);
@@ -218,6 +220,12 @@ Result<Problem> make_problem(Primitive op, const Shape &shape, std::uint64_t see
   fill_rows(x->data<float>(), s, kind, random);
   fill_centroids(c->data<float>(), x->data<float>(), s, kind, random);
   sy_kmeans_params params{};
+  if (want->int8) {
+    params.flags = SY_KMEANS_INT8;
+    for (std::int64_t i = 0; i < s.n * s.stride; ++i)
+      if (i % s.stride < s.d)
+        params.largest = std::max(params.largest, std::abs(x->data<float>()[i]));
+  }
   const float *weights = nullptr;
   if (want->weighted) {
     auto w = Tensor::empty(dtypes::f32, std::array{s.n});
@@ -290,6 +298,18 @@ std::vector<Shape> conformance_shapes(Primitive op) {
   add(300, 130, 129, "offset");
   add(97, 257, 31, "nested", false, false, 7);
   add(4000, 2, 200, "lattice", false, true);
+  if (op == Primitive::assign) return shapes;
+  const auto add_int8 = [&](auto... what) {
+    add(what...);
+    shapes.back().set("int8", 1);
+  };
+  for (std::int64_t d : {1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 33})
+    add_int8(95 + d, d, 1 + (d * 5) % 23, "mixture", d % 3 == 0, d % 2 == 0, d % 4, d % 5);
+  for (std::string_view kind : kKinds) add_int8(333, 21, 19, kind, false, true, 3, 1);
+  add_int8(1, 1, 1, "uniform", true);
+  add_int8(8200, 6, 13, "duplicates");
+  add_int8(20011, 3, 5, "lattice", true, true);
+  add_int8(97, 300, 40, "mixture");
   return shapes;
 }
 

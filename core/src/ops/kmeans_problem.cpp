@@ -6,6 +6,8 @@
 #include <switchyard/ops/kmeans.h>
 
 #include <array>
+#include <cmath>
+#include <cstddef>
 
 #include "base/checked.hpp"
 
@@ -27,6 +29,11 @@ const sy_tensor *in(const sy_call &call, std::size_t slot) noexcept {
 }
 const sy_tensor *out(const sy_call &call, std::size_t slot) noexcept {
   return slot < call.n_outputs ? call.outputs[slot] : nullptr;
+}
+
+bool int8(const sy_call &call) noexcept {
+  const auto *p = static_cast<const sy_kmeans_params *>(call.params);
+  return p != nullptr && (p->flags & SY_KMEANS_INT8) != 0;
 }
 
 bool contiguous(const sy_tensor &t) noexcept {
@@ -172,11 +179,22 @@ Status validate(Primitive op, const sy_call &call) {
       !s)
     return s;
   const auto *p = static_cast<const sy_kmeans_params *>(call.params);
-  if (p == nullptr || call.params_size < sizeof(*p) || p->struct_size < sizeof(*p))
+  constexpr std::size_t kFirstVersion = offsetof(sy_kmeans_params, largest);
+  if (p == nullptr || call.params_size < kFirstVersion || p->struct_size < kFirstVersion)
     return fail(ErrorCode::invalid_argument, fmt::format("{}: parameters are missing", op_id(op)));
-  if (p->flags != 0)
+  const std::uint32_t known = op == Primitive::step ? SY_KMEANS_INT8 : 0;
+  if ((p->flags & ~known) != 0)
     return fail(ErrorCode::unsupported,
-                fmt::format("{}: flags {:#x} are not known", op_id(op), p->flags));
+                fmt::format("{}: flags {:#x} are not known", op_id(op), p->flags & ~known));
+  if ((p->flags & SY_KMEANS_INT8) != 0) {
+    if (call.params_size < sizeof(*p) || p->struct_size < sizeof(*p))
+      return fail(ErrorCode::invalid_argument,
+                  fmt::format("{}: the 8-bit mode needs `largest`", op_id(op)));
+    if (!std::isfinite(p->largest) || p->largest < 0)
+      return fail(ErrorCode::invalid_argument,
+                  fmt::format("{}: largest is {}; it must be finite and not negative", op_id(op),
+                              p->largest));
+  }
   for (std::uint32_t i = 0; i < call.n_inputs + call.n_outputs; ++i) {
     const auto *t = i < call.n_inputs ? call.inputs[i] : call.outputs[i - call.n_inputs];
     if (t != nullptr && t->device_kind != SY_DEVICE_HOST)
@@ -192,7 +210,8 @@ void key(Primitive op, const sy_call &call, KeyBuilder &builder) noexcept {
   builder.add(in(call, SY_KMEANS_IN_WEIGHTS) != nullptr, 1);
   const std::size_t slots =
       op == Primitive::step ? std::size(kStepOutputNames) : std::size(kAssignOutputNames);
-  if (op == Primitive::step) builder.add(in(call, SY_KMEANS_IN_PREVIOUS_LABELS) != nullptr, 1);
+  if (op == Primitive::step)
+    builder.add(in(call, SY_KMEANS_IN_PREVIOUS_LABELS) != nullptr, 1).add(int8(call), 1);
   for (std::size_t i = 0; i < slots; ++i) builder.add(out(call, i) != nullptr, 1);
 }
 
@@ -216,6 +235,7 @@ Shape describe(Primitive op, const sy_call &call) {
   if (op == Primitive::step) {
     flag("previous", in(call, SY_KMEANS_IN_PREVIOUS_LABELS) != nullptr, false);
     flag("distances", out(call, SY_KMEANS_STEP_OUT_DISTANCES) != nullptr, false);
+    flag("int8", int8(call), false);
   } else {
     flag("labels", out(call, SY_KMEANS_ASSIGN_OUT_LABELS) != nullptr, true);
     flag("distances", out(call, SY_KMEANS_ASSIGN_OUT_DISTANCES) != nullptr, false);

@@ -13,8 +13,8 @@ void key(Primitive op, const sy_call &call, KeyBuilder &builder) noexcept;
 Shape describe(Primitive op, const sy_call &call);
 
 /// Items: n, d, k, dtype (f32), weighted, distances, pad (extra elements between rows), misalign (0
-/// to 15 elements before the first), data; step also previous; assign also labels and inertia
-/// (which outputs are wanted). `data` is one of
+/// to 15 elements before the first), data; step also previous and int8; assign also labels and
+/// inertia (which outputs are wanted). `data` is one of
 ///   mixture          k Gaussian-like clusters, centroids among the rows (the default)
 ///   uniform          [0, 1)
 ///   duplicates       a handful of distinct rows

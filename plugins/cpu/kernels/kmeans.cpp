@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /// kmeans.step and kmeans.assign by the filter, in f32 or 8-bit integers, and by boxes where there
-/// are few columns.
+/// are few columns; kmeans.step by 8-bit codes alone where that is asked for.
 #include "kmeans_blocks.hpp"
 #include "kmeans_filter.hpp"
+#include "kmeans_int8.hpp"
 #include "kmeans_score_f32.hpp"
 #if HWY_TARGET <= HWY_AVX3
-#define SY_KMEANS_INT8 1
+#define SY_KMEANS_BYTES 1
+#include "kmeans_filter16.hpp"
 #include "kmeans_score_vnni.hpp"
 #else
-#define SY_KMEANS_INT8 0
+#define SY_KMEANS_BYTES 0
 #endif
 
 namespace switchyard::cpu {
@@ -17,17 +19,23 @@ namespace {
 
 constexpr bool kStep = true, kAssign = false;
 
-int32_t in_host_memory(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
+int32_t in_host_memory(const sy_call &call, sy_error *reason) {
   if (call.inputs[SY_KMEANS_IN_X]->device_kind != SY_DEVICE_HOST)
     return failure(reason, SY_E_UNSUPPORTED, "tensors must be in host memory");
   return SY_OK;
+}
+
+int32_t no_flags(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
+  if (kmeans_flags(call) != 0)
+    return failure(reason, SY_E_UNSUPPORTED, "labels by distance only, not by 8-bit codes");
+  return in_host_memory(call, reason);
 }
 
 int32_t few_columns(const KernelDef &self, const Context &ctx, const sy_call &call,
                     sy_error *reason) {
   if (call.inputs[SY_KMEANS_IN_X]->shape[1] > kMostBlockColumns)
     return failure(reason, SY_E_UNSUPPORTED, "more than 8 columns: boxes would not help");
-  return in_host_memory(self, ctx, call, reason);
+  return no_flags(self, ctx, call, reason);
 }
 
 /// One multiply-add in 16 lanes and a cycle; the epilogue and the rows' own work on top.
@@ -41,13 +49,14 @@ uint64_t filter_estimate(const KernelDef &, const Context &ctx, const sy_call &c
   return static_cast<uint64_t>(rows / threads + c * d * 0.7) + 1000u * threads;
 }
 
-#if SY_KMEANS_INT8
-int32_t has_vnni(const KernelDef &self, const Context &ctx, const sy_call &call, sy_error *reason) {
+#if SY_KMEANS_BYTES
+int32_t filters_with_vnni(const KernelDef &self, const Context &ctx, const sy_call &call,
+                          sy_error *reason) {
   if ((ctx.features & kFeatureVnni) == 0)
     return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
   if (call.inputs[SY_KMEANS_IN_X]->shape[1] > Int8Scores::kMostColumns)
     return failure(reason, SY_E_UNSUPPORTED, "more than 16384 columns: 32-bit sums could overflow");
-  return in_host_memory(self, ctx, call, reason);
+  return no_flags(self, ctx, call, reason);
 }
 
 /// Four multiply-adds in a lane; turning sums into scores, and rows into integers, on top. With few
@@ -62,6 +71,50 @@ uint64_t int8_estimate(const KernelDef &, const Context &ctx, const sy_call &cal
   return static_cast<uint64_t>(rows / threads + c * d * 1.5) + 1000u * threads;
 }
 #endif
+
+#if SY_KMEANS_BYTES
+int32_t filters_in_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
+                         sy_error *reason) {
+  if ((ctx.features & kFeatureVnni) == 0)
+    return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
+  if (call.inputs[SY_KMEANS_IN_X]->shape[1] > Filter16Method::kMostColumns)
+    return failure(reason, SY_E_UNSUPPORTED, "more than 128 columns: 8 bits would be better");
+  return no_flags(self, ctx, call, reason);
+}
+
+/// Two multiply-adds in a lane, the least two of the sums, and a row's own distance.
+uint64_t pairs_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const KMeansCall k = kmeans_call(call, kAssign);
+  const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
+               c = static_cast<double>(k.k);
+  const double rows = n * (c * (d / 2 + 3) * 0.28 / kLanes + d * 0.3 + 15);
+  const uint32_t threads = thread_count(ctx, call);
+  return static_cast<uint64_t>(rows / threads + c * d * 1.5) + 1000u * threads;
+}
+#endif
+
+template <class Products>
+int32_t int8_mode(const KernelDef &, const Context &ctx, const sy_call &call, sy_error *reason) {
+  if (kmeans_flags(call) != SY_KMEANS_INT8)
+    return failure(reason, SY_E_UNSUPPORTED, "labels by 8-bit codes only, not by distance");
+  if (Products::kNeedsVnni && (ctx.features & kFeatureVnni) == 0)
+    return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
+  if (call.inputs[SY_KMEANS_IN_X]->shape[1] > kMostInt8Columns)
+    return failure(reason, SY_E_UNSUPPORTED, "more than 32768 columns: 32-bit sums could overflow");
+  return in_host_memory(call, reason);
+}
+
+/// A product in each lane and cycle, and what finding the least of the sums takes.
+template <class Products>
+uint64_t int8_mode_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const KMeansCall k = kmeans_call(call, kAssign);
+  const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
+               c = static_cast<double>(k.k);
+  const double a_score = (d / Products::kCodes * (Products::kNeedsVnni ? 1 : 1.2) + 3) * 0.28;
+  const double rows = n * (c * a_score / kLanes + d * 0.5 + 20);
+  const uint32_t threads = thread_count(ctx, call);
+  return static_cast<uint64_t>(rows / threads + c * d * 1.5) + 1000u * threads;
+}
 
 /// Sorting (where no state keeps the order), a share of the centroids for each box, and the
 /// centroids near a box of evenly spread points for each point.
@@ -140,16 +193,21 @@ constexpr KernelDef assign_kernel(const char *name, Supports supports, Estimate 
 }
 
 constexpr KernelDef kKernels[] = {
-    step_kernel<FilterMethod<FloatScores>>("kmeans.step.f32_i32.filter", in_host_memory,
-                                           filter_estimate),
-#if SY_KMEANS_INT8
-    step_kernel<FilterMethod<Int8Scores>>("kmeans.step.f32_i32.filter8", has_vnni, int8_estimate),
+    step_kernel<FilterMethod<FloatScores>>("kmeans.step.f32_i32.filter", no_flags, filter_estimate),
+#if SY_KMEANS_BYTES
+    step_kernel<FilterMethod<Int8Scores>>("kmeans.step.f32_i32.filter8", filters_with_vnni,
+                                          int8_estimate),
+    step_kernel<Filter16Method>("kmeans.step.f32_i32.filter16", filters_in_pairs, pairs_estimate),
+    step_kernel<Int8Method<ByteProducts>>("kmeans.step.f32_i32.int8_vnni", int8_mode<ByteProducts>,
+                                          int8_mode_estimate<ByteProducts>),
 #endif
+    step_kernel<Int8Method<PairProducts>>("kmeans.step.f32_i32.int8", int8_mode<PairProducts>,
+                                          int8_mode_estimate<PairProducts>),
     step_kernel<BlocksMethod>("kmeans.step.f32_i32.boxes", few_columns, blocks_estimate<kStep>),
-    assign_kernel<FilterMethod<FloatScores>>("kmeans.assign.f32_i32.filter", in_host_memory,
+    assign_kernel<FilterMethod<FloatScores>>("kmeans.assign.f32_i32.filter", no_flags,
                                              filter_estimate),
-#if SY_KMEANS_INT8
-    assign_kernel<FilterMethod<Int8Scores>>("kmeans.assign.f32_i32.filter8", has_vnni,
+#if SY_KMEANS_BYTES
+    assign_kernel<FilterMethod<Int8Scores>>("kmeans.assign.f32_i32.filter8", filters_with_vnni,
                                             int8_estimate),
 #endif
     assign_kernel<BlocksMethod>("kmeans.assign.f32_i32.boxes", few_columns,

@@ -17,6 +17,7 @@ struct KMeansCall {
   const float *centroids = nullptr, *weights = nullptr;
   const int32_t *shifts = nullptr, *previous = nullptr;
   int32_t weight_shift = 0;
+  double rate = 0;  ///< SY_KMEANS_INT8: codes a unit of x
   int32_t *labels = nullptr;
   float *distances = nullptr;
   double *partials = nullptr;
@@ -52,8 +53,11 @@ T *tensor_data(const sy_tensor *t) {
   }
   k.shifts = tensor_data<const int32_t>(call.inputs[SY_KMEANS_IN_SHIFTS]);
   k.previous = tensor_data<const int32_t>(call.inputs[SY_KMEANS_IN_PREVIOUS_LABELS]);
-  if (call.params != nullptr)
-    k.weight_shift = static_cast<const sy_kmeans_params *>(call.params)->weight_shift;
+  if (const auto *p = static_cast<const sy_kmeans_params *>(call.params); p != nullptr) {
+    k.weight_shift = p->weight_shift;
+    if ((p->flags & SY_KMEANS_INT8) != 0 && p->largest > 0)
+      k.rate = 127.0 / static_cast<double>(p->largest);
+  }
   k.labels = tensor_data<int32_t>(out[SY_KMEANS_STEP_OUT_LABELS]);
   k.sums = tensor_data<int64_t>(out[SY_KMEANS_STEP_OUT_SUMS]);
   k.counts = tensor_data<int64_t>(out[SY_KMEANS_STEP_OUT_COUNTS]);
@@ -62,6 +66,10 @@ T *tensor_data(const sy_tensor *t) {
   k.changed = tensor_data<int64_t>(out[SY_KMEANS_STEP_OUT_CHANGED]);
   k.distances = tensor_data<float>(out[SY_KMEANS_STEP_OUT_DISTANCES]);
   return k;
+}
+
+[[maybe_unused]] uint32_t kmeans_flags(const sy_call &call) {
+  return call.params != nullptr ? static_cast<const sy_kmeans_params *>(call.params)->flags : 0;
 }
 
 /// Cuts a block of memory into 64-byte aligned arrays; with a null base it only measures.

@@ -70,27 +70,26 @@ HWY_INLINE float canonical_distance(const float *HWY_RESTRICT x, const float *HW
   return hn::GetLane(hn::Add(two, hn::Shuffle2301(two)));
 }
 
-/// sums[m] += sign * rint(w * x[m] * scale[m]) for all m of a row, `sums` and `scale` padded with
-/// room to a multiple of 8. Integers below 2^51 come out of the low mantissa bits after adding
-/// 1.5 * 2^52, which rounds to nearest even.
+/// to[m] += rint(w * x[m] * scale[m]) for all m of a row; kMove: from[m] loses as much. Sums and
+/// `scale` are padded with room to a multiple of 8. Integers below 2^51 come out of the low
+/// mantissa bits after adding 1.5 * 2^52, which rounds to nearest even.
+template <bool kMove>
 HWY_INLINE void add_row(const float *HWY_RESTRICT x, int64_t d, const double *HWY_RESTRICT scale,
-                        double weight, bool subtract, int64_t *HWY_RESTRICT sums) {
+                        double weight, int64_t *HWY_RESTRICT from, int64_t *HWY_RESTRICT to) {
   const hn::CappedTag<double, 8> f64;
   const hn::Rebind<float, decltype(f64)> f32;
   const hn::RebindToSigned<decltype(f64)> i64;
   constexpr size_t kLanes = hn::MaxLanes(f64);
   const auto magic = hn::Set(f64, 0x1.8p52);
   const auto w = hn::Set(f64, weight);
-  // In two's complement -v = (v ^ -1) - -1.
-  const auto sign = hn::Set(i64, subtract ? -1 : 0);
   for (int64_t m = 0; m < d; m += kLanes) {
     const size_t left = static_cast<size_t>(d - m);
     const auto v =
         left >= kLanes ? hn::LoadU(f32, x + m) : hn::MaskedLoad(hn::FirstN(f32, left), f32, x + m);
     const auto q = hn::Mul(hn::Mul(hn::PromoteTo(f64, v), w), hn::Load(f64, scale + m));
     const auto integer = hn::Sub(hn::BitCast(i64, hn::Add(q, magic)), hn::BitCast(i64, magic));
-    const auto term = hn::Sub(hn::Xor(integer, sign), sign);
-    hn::Store(hn::Add(hn::Load(i64, sums + m), term), i64, sums + m);
+    hn::Store(hn::Add(hn::Load(i64, to + m), integer), i64, to + m);
+    if constexpr (kMove) hn::Store(hn::Sub(hn::Load(i64, from + m), integer), i64, from + m);
   }
 }
 

@@ -20,6 +20,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "failure.hpp"
 #include "kmeans_canonical.hpp"
@@ -129,16 +130,38 @@ uint64_t pass_workspace(const Context &ctx, const sy_call &call, bool step) {
   return carve<Method>(0, kmeans_call(call, step), thread_count(ctx, call), nullptr);
 }
 
-/// Adds (or takes away) row i in cluster j.
+/// Adds row i to cluster `to`; kMove: and takes it from another one, `from`.
+template <bool kMove>
 inline void move_row(const KMeansCall &k, TaskTotals &t, const double *scale, double weight_scale,
-                     int64_t i, int32_t j, bool subtract) {
+                     int64_t i, int32_t from, int32_t to) {
   const double w = k.weights == nullptr ? 1.0 : static_cast<double>(k.weights[i]);
-  add_row(k.row(i), k.d, scale, w, subtract, t.sums + j * padded(k.d));
-  t.counts[j] += subtract ? -1 : 1;
-  if (k.weights != nullptr) {
-    const int64_t q = quantised_weight(k.weights[i], weight_scale);
-    t.totals[j] += subtract ? -q : q;
+  const int64_t stride = padded(k.d);
+  add_row<kMove>(k.row(i), k.d, scale, w, t.sums + from * stride, t.sums + to * stride);
+  ++t.counts[to];
+  if constexpr (kMove) --t.counts[from];
+  if (k.weights == nullptr) return;
+  const int64_t q = quantised_weight(k.weights[i], weight_scale);
+  t.totals[to] += q;
+  if constexpr (kMove) t.totals[from] -= q;
+}
+
+constexpr int64_t kListed = 512;  // labels compared at once
+
+/// Lists where `rows` <= kListed labels differ; `list` has room for 16 more. Returns how many do.
+/// A branch for each row would be guessed wrong too often.
+HWY_INLINE int64_t list_changes(const int32_t *HWY_RESTRICT a, const int32_t *HWY_RESTRICT b,
+                                int64_t rows, int32_t *HWY_RESTRICT list) {
+  const hn::RebindToSigned<Lanes> i32;
+  constexpr int64_t kStep = hn::MaxLanes(i32);
+  int64_t count = 0;
+  for (int64_t i = 0; i < rows; i += kStep) {
+    const auto present = hn::FirstN(i32, static_cast<size_t>(min_of(kStep, rows - i)));
+    const auto differ =
+        hn::Ne(hn::MaskedLoad(present, i32, a + i), hn::MaskedLoad(present, i32, b + i));
+    hn::StoreU(hn::Compress(hn::Iota(i32, static_cast<int32_t>(i)), differ), i32, list + count);
+    count += static_cast<int64_t>(hn::CountTrue(i32, differ));
   }
+  return count;
 }
 
 /// Sums, counts and changes of the rows begin..end-1.
@@ -164,25 +187,22 @@ inline void add_unit(const KMeansCall &k, TaskTotals &t, const double *scale, KM
   if (!delta) {
     touch();
     for (int64_t i = begin; i < end; ++i)
-      move_row(k, t, scale, weight_scale, i, k.labels[i], false);
+      move_row<false>(k, t, scale, weight_scale, i, 0, k.labels[i]);
   }
-  for (int64_t b = begin; delta && b < end; b += 64) {
-    // Mostly nothing changes: ask for 64 rows at once.
-    const int64_t e = min_of(end, b + 64);
-    int32_t differ = 0;
-    for (int64_t i = b; i < e; ++i) differ |= state->labels[i] ^ k.labels[i];
-    if (differ == 0) continue;
+  for (int64_t b = begin; delta && b < end; b += kListed) {
+    int32_t list[kListed + 16];
+    const int64_t count =
+        list_changes(state->labels + b, k.labels + b, min_of(kListed, end - b), list);
+    if (count == 0) continue;
     touch();
-    for (int64_t i = b; i < e; ++i) {
-      if (state->labels[i] == k.labels[i]) continue;
-      move_row(k, t, scale, weight_scale, i, state->labels[i], true);
-      move_row(k, t, scale, weight_scale, i, k.labels[i], false);
-      state->labels[i] = k.labels[i];
+    for (int64_t c = 0; c < count; ++c) {
+      const int64_t i = b + list[c];
+      move_row<true>(k, t, scale, weight_scale, i, state->labels[i], k.labels[i]);
     }
   }
   if (state == nullptr) return;
   const auto bytes = static_cast<size_t>(end - begin) * 4;
-  if (!delta) memcpy(state->labels + begin, k.labels + begin, bytes);
+  memcpy(state->labels + begin, k.labels + begin, bytes);
   if (state->distances != nullptr) memcpy(state->distances + begin, distances, bytes);
 }
 
@@ -341,7 +361,15 @@ int32_t prepare_pass(const sy_call &call, uint64_t constant_inputs, void **out, 
     return carver.used;
   };
   MethodState<Method> *state = nullptr;
-  void *memory = aligned_alloc(64, carve_state(0, state));
+  // Large pages for large states: the first pass touches all of it.
+  constexpr uint64_t kLargePage = uint64_t{2} << 20;
+  uint64_t bytes = carve_state(0, state);
+  const bool large = bytes >= 4 * kLargePage;
+  if (large) bytes = (bytes + kLargePage - 1) & ~(kLargePage - 1);
+  void *memory = aligned_alloc(large ? kLargePage : 64, bytes);
+#ifdef MADV_HUGEPAGE
+  if (large && memory != nullptr) madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
   if (memory == nullptr)
     return failure(error, SY_E_OUT_OF_MEMORY, "no memory for the labels and sums of the last pass");
   carve_state(reinterpret_cast<uintptr_t>(memory), state);

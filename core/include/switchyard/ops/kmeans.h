@@ -16,6 +16,13 @@
  * Inertia partial b: rows 8192 b .. 8192 (b+1) - 1; eight f64 lanes, row i adds
  *   (double)D* (times w where weighted) to lane i mod 8; then lanes i += i + 4, 2, 1.
  *
+ * With SY_KMEANS_INT8 (kmeans.step only) labels come from 8-bit codes instead:
+ *   r = 127.0 / (double)largest, 0 where `largest` is 0;
+ *   code(v) = rint((double)v * r), ties to even, limited to -127..127; the
+ *   label is the lowest j that minimises, in integers without overflow,
+ *   sum over m of code(c_j[m])^2 - 2 code(x[m]) code(c_j[m]).
+ *   Distances and inertia stay D* to the label's centroid, sums those of x.
+ *
  * Tensors: x f32 [n, d], any row stride, element stride 1; centroids f32 [k, d]
  * contiguous; everything else contiguous. n, k, d >= 1. Values are finite.
  */
@@ -67,12 +74,19 @@ enum {
   SY_KMEANS_ASSIGN_OUTPUTS = 3
 };
 
-/* Parameters of both. Append-only. */
+/* Flags of kmeans.step; kmeans.assign has none. A kernel refuses, in `supports`, flags that it does
+ * not know. */
+#define SY_KMEANS_INT8 0x1u /* labels from 8-bit codes; `largest` is there. Since 1.1 */
+
+/* Parameters of both. Append-only; callers of version 1.0 end with `reserved`. */
 typedef struct sy_kmeans_params {
   uint32_t struct_size;
-  uint32_t flags;       /* zero */
+  uint32_t flags;       /* SY_KMEANS_* */
   int32_t weight_shift; /* step with weights: the shift of the weight totals */
   uint32_t reserved;
+  float largest; /* with SY_KMEANS_INT8: max |x| of the data, finite, >= 0; equal in all calls of a
+                    fit */
+  uint32_t reserved_2;
 } sy_kmeans_params;
 
 /* kmeans.seed: k rows drawn by greedy k-means++. With the functions of kmeans_exact.h, exactly:

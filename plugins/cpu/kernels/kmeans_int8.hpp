@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// Labels from 8-bit codes (SY_KMEANS_INT8): every score is an exact integer, so there is nothing
+/// to bound and nothing to compare again. Codes of the rows are made once a fit. Part of the kernel
+/// sources (needs SY_ISA).
+///
+/// `Products` says how four bytes of codes are multiplied (kmeans_products_intrinsics.hpp).
+
+#include "kmeans_codes.hpp"
+#include "kmeans_pass.hpp"
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace {
+
+constexpr int64_t kMostInt8Columns = 32768;  // 3 * 127^2 of them stay below 2^31
+
+template <class Products>
+struct Int8Method {
+  using Code = typename Products::Code;
+  static constexpr int64_t kCodes = Products::kCodes;
+  static constexpr int64_t kPoints = 2 * kLanes;
+  static_assert(kInertiaBlock % kPoints == 0 && 4 == kCodes * sizeof(Code));
+
+  struct Task {
+    uint32_t *codes;  // [blocks][kPoints]: a panel's, where no state keeps them
+  };
+  struct State {
+    uint32_t *codes;  // [panels][blocks][kPoints]
+    double rate;      // that they were made with
+  };
+
+  uint32_t *codes;          // [groups][blocks][kGroup]
+  int32_t *norms, *starts;  // [groups][kGroup]: sums of squares; what undoes the rows' offset
+  State *kept;
+  bool filled;
+
+  static int64_t blocks_of(int64_t d) { return ceil_of(d, kCodes); }
+  static int64_t unit(const KMeansCall &) { return kPoints; }
+  static constexpr bool kFixedUnits = false;
+  static constexpr bool kUsesDistances = false;
+
+  static void carve_state(Carver &carver, const KMeansCall &k, State &state) {
+    const int64_t words = ceil_of(k.n, kPoints) * blocks_of(k.d) * kPoints;
+    state.codes = carver.take<uint32_t>(static_cast<uint64_t>(words));
+  }
+  static void start_state(const KMeansCall &k, State &state) { state.rate = k.rate; }
+  void attach(State *state) { kept = state; }
+  static void carve_shared(Carver &carver, const KMeansCall &k, Int8Method &m) {
+    const auto slots = static_cast<uint64_t>(ceil_of(k.k, kGroup) * kGroup);
+    m.codes = carver.take<uint32_t>(slots * static_cast<uint64_t>(blocks_of(k.d)));
+    m.norms = carver.take<int32_t>(slots);
+    m.starts = carver.take<int32_t>(slots);
+  }
+  static void carve_task(Carver &carver, const KMeansCall &k, Task &task) {
+    task.codes = carver.take<uint32_t>(static_cast<uint64_t>(blocks_of(k.d) * kPoints));
+  }
+
+  void setup(const Context &ctx, const KMeansCall &k, const KMeansState *last, uint32_t threads) {
+    // A finished pass before this one has left the codes of all rows.
+    filled = last != nullptr && kept->rate == k.rate;
+    if (kept != nullptr) kept->rate = k.rate;
+    const int64_t groups = ceil_of(k.k, kGroup), batch = 1 + 8192 / (k.d * kGroup);
+    auto pack = [&](uint64_t index) {
+      const int64_t begin = static_cast<int64_t>(index) * batch;
+      for (int64_t g = begin; g < min_of(groups, begin + batch); ++g) pack_group(k, g);
+    };
+    for_each(ctx, static_cast<uint64_t>(ceil_of(groups, batch)), threads, pack);
+  }
+
+  void pack_group(const KMeansCall &k, int64_t g) const {
+    uint32_t *out = codes + g * blocks_of(k.d) * kGroup;
+    memset(out, 0, static_cast<size_t>(blocks_of(k.d) * kGroup) * sizeof(uint32_t));
+    for (int64_t r = 0; r < kGroup; ++r) {
+      const int64_t j = g * kGroup + r;
+      norms[j] = INT32_MAX;  // padding wins nowhere
+      starts[j] = 0;
+      if (j >= k.k) continue;
+      int32_t square = 0, sum = 0;
+      encode<Code>(k.centroid(j), nullptr, k.d, k.rate, 127, [&](int64_t m, const Code *eight) {
+        for (int64_t i = 0; i < 8; ++i) {
+          const int32_t c = eight[i];
+          square += c * c;
+          sum += c;
+        }
+        each_word(k.d, m, eight, [&](int64_t b, uint32_t word) { out[b * kGroup + r] = word; });
+      });
+      norms[j] = square;
+      starts[j] = -Products::kOffset * sum;
+    }
+  }
+
+  void encode_panel(const KMeansCall &k, int64_t begin, int64_t count, uint32_t *out) const {
+    for (int64_t p = 0; p < kPoints; ++p) {
+      const float *row = k.row(begin + (p < count ? p : count - 1));
+      encode<Code>(row, nullptr, k.d, k.rate, 127, [&](int64_t m, const Code *eight) {
+        each_word(k.d, m, eight,
+                  [&](int64_t b, uint32_t word) { out[b * kPoints + p] = word ^ Products::kFlip; });
+      });
+    }
+  }
+
+  void assign(const KMeansCall &k, Task &task, int64_t begin, int64_t end, const int32_t *,
+              int32_t *labels, float *distances) const {
+    const int64_t words = blocks_of(k.d) * kPoints;
+    for (int64_t b = begin; b < end; b += kPoints) {
+      const int64_t count = min_of(kPoints, end - b);
+      uint32_t *x = kept != nullptr ? kept->codes + b / kPoints * words : task.codes;
+      if (!filled) encode_panel(k, b, count, x);
+      alignas(64) int32_t label[kPoints];
+      nearest(k, x, label);
+      for (int64_t p = 0; p < count; ++p) {
+        labels[b - begin + p] = label[p];
+        distances[b - begin + p] = canonical_distance(k.row(b + p), k.centroid(label[p]), k.d);
+      }
+    }
+  }
+
+  /// The labels of a panel.
+  void nearest(const KMeansCall &k, const uint32_t *HWY_RESTRICT panel,
+               int32_t *HWY_RESTRICT labels) const {
+    const Ints lanes;
+    using V = hn::Vec<Ints>;
+    const int64_t blocks = blocks_of(k.d);
+    const uint32_t *HWY_RESTRICT c = codes;
+    V least0 = hn::Set(lanes, INT32_MAX), least1 = least0, label0 = hn::Zero(lanes),
+      label1 = label0;
+    for (int64_t j = 0; j < k.k; j += kGroup) {
+      const int32_t *first = starts + j;
+      // By name: as an array they would be kept in memory too. Narrow groups need four of them.
+      constexpr int64_t kMore = kGroup == 8 ? 4 : 0;
+      Sums s0(first[0]), s1(first[1]), s2(first[2]), s3(first[3]), s4(first[kMore]),
+          s5(first[kMore + 1]), s6(first[kMore + 2]), s7(first[kMore + 3]);
+      const uint32_t *HWY_RESTRICT x = panel;
+      for (int64_t b = 0; b < blocks; ++b, x += kPoints, c += kGroup) {
+        const V x0 = load(x), x1 = load(x + kLanes);
+        s0.add(x0, x1, c[0]);
+        s1.add(x0, x1, c[1]);
+        s2.add(x0, x1, c[2]);
+        s3.add(x0, x1, c[3]);
+        if constexpr (kGroup == 8) {
+          s4.add(x0, x1, c[4]);
+          s5.add(x0, x1, c[5]);
+          s6.add(x0, x1, c[6]);
+          s7.add(x0, x1, c[7]);
+        }
+      }
+      const auto take = [&](int64_t r, V sum0, V sum1) HWY_ATTR {
+        const V norm = hn::Set(lanes, norms[j + r]);
+        const V name = hn::Set(lanes, static_cast<int32_t>(j + r));
+        const V score0 = hn::Sub(norm, hn::Add(sum0, sum0)),
+                score1 = hn::Sub(norm, hn::Add(sum1, sum1));
+        // The lowest name among equals stays.
+        label0 = hn::IfThenElse(hn::Lt(score0, least0), name, label0);
+        label1 = hn::IfThenElse(hn::Lt(score1, least1), name, label1);
+        least0 = hn::Min(score0, least0);
+        least1 = hn::Min(score1, least1);
+      };
+      take(0, s0.at0, s0.at1);
+      take(1, s1.at0, s1.at1);
+      take(2, s2.at0, s2.at1);
+      take(3, s3.at0, s3.at1);
+      if constexpr (kGroup == 8) {
+        take(4, s4.at0, s4.at1);
+        take(5, s5.at0, s5.at1);
+        take(6, s6.at0, s6.at1);
+        take(7, s7.at0, s7.at1);
+      }
+    }
+    hn::Store(label0, lanes, labels);
+    hn::Store(label1, lanes, labels + kLanes);
+  }
+
+  using Ints = hn::RebindToSigned<Points>;
+  /// One centroid against a panel.
+  struct Sums {
+    hn::Vec<Ints> at0, at1;
+    HWY_INLINE explicit Sums(int32_t first) : at0(hn::Set(Ints(), first)), at1(at0) {}
+    HWY_INLINE void add(hn::Vec<Ints> x0, hn::Vec<Ints> x1, uint32_t word) {
+      const auto c = hn::Set(Ints(), static_cast<int32_t>(word));
+      Products::add(at0, x0, c);
+      Products::add(at1, x1, c);
+    }
+  };
+  static HWY_INLINE hn::Vec<Ints> load(const uint32_t *x) {
+    return hn::BitCast(Ints(), hn::Load(hn::RebindToUnsigned<Points>(), x));
+  }
+};
+
+}  // namespace
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu
