@@ -147,25 +147,31 @@ def whole(engine: Any, last_run: Any, name: str, x: Any, k: int, seeds: int) -> 
         ratio = ours.inertia / theirs.inertia_
         if ratio > 1.02:
             raise Disagreement(f"mean inertia is {ratio:.4f} times as large")
-        return f"mean inertia {ratio:.4f} times scikit-learn's over {seeds} seeds"
+        return f"mean inertia {ratio:.4f} times theirs over {seeds} seeds"
 
+    def peer(estimator: Any) -> Callable[[], Fits]:
+        return lambda: Fits(
+            [estimator(k, n_init=1, random_state=s).fit(x).inertia_ for s in range(seeds)]
+        )
+
+    sides = [
+        Side(
+            "switchyard",
+            lambda: Fits([engine.kmeans(x, k, seed=s).inertia for s in range(seeds)]),
+            who=lambda: last_run().kernel,
+        ),
+        Side("scikit-learn", peer(KMeans), "k-means++, tol 1e-4"),
+    ]
+    try:
+        from sklearnex.cluster import KMeans as Intelex
+
+        sides.append(Side("oneDAL", peer(Intelex), "k-means++, tol 1e-4"))
+    except ImportError:
+        pass
     return Case(
         "kmeans",
         f"{name} n={len(x)} d={x.shape[1]} k={k}, {seeds} whole fits from k-means++",
-        [
-            Side(
-                "switchyard",
-                lambda: Fits([engine.kmeans(x, k, seed=s).inertia for s in range(seeds)]),
-                who=lambda: last_run().kernel,
-            ),
-            Side(
-                "scikit-learn",
-                lambda: Fits(
-                    [KMeans(k, n_init=1, random_state=s).fit(x).inertia_ for s in range(seeds)]
-                ),
-                "k-means++, tol 1e-4",
-            ),
-        ],
+        sides,
         compare,
         bytes=float(x.nbytes) * seeds,
         flops=0.0,

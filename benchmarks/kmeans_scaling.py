@@ -14,6 +14,7 @@ skip work may be faster than that. --json writes what `switchyard report` draws,
 from __future__ import annotations
 
 import argparse
+import html
 import importlib
 import json
 import math
@@ -168,7 +169,7 @@ def svg(report: dict[str, Any]) -> str:
     facts = report["machine"]
     out.append(
         f'<text x="{left}" y="{height + 44}">ms of ten Lloyd iterations and the last assignment (minima); '
-        f"{facts['cpu']}, {facts['threads']} threads</text></svg>"
+        f"{html.escape(str(facts['cpu']))}, {facts['threads']} threads</text></svg>"
     )
     return "\n".join(out) + "\n"
 

@@ -110,3 +110,35 @@ def test_the_smallest_calls_are_right_before_they_are_timed(monkeypatch):
 def test_bad_usage(arguments):
     done = run(*arguments)
     assert done.returncode == 2 and done.stderr
+
+
+def scaling_case(axis, size, times):
+    return {
+        "scaling": {"axis": axis, "limit_ms": 0.5} | size,
+        "sides": [
+            {"name": name, "min_ms": ms, "kernels": {"kmeans.step.f32_i32.boxes@openmp": 5}}
+            for name, ms in times.items()
+        ],
+        "disagreement": {},
+    }
+
+
+def test_scaling_is_drawn_with_limit_and_kernels():
+    import xml.etree.ElementTree as tree
+
+    import kmeans_scaling
+
+    cases = [
+        scaling_case(axis, kmeans_scaling.BASE | {axis: value}, {"switchyard": ms, "FAISS": 3 * ms})
+        for axis in ("n", "d", "k")
+        for value, ms in ((10, 1.0), (1000, 20.0))
+    ]
+    report = {"machine": {"cpu": "some & processor", "threads": 2}, "cases": cases}
+    text = kmeans_scaling.line(cases[0], 1.0)
+    assert "3.0x the fastest peer (FAISS)" in text and "limit 0.5 ms" in text
+    drawn = tree.fromstring(kmeans_scaling.svg(report))
+    lines = [e for e in drawn.iter() if e.tag.endswith("polyline")]
+    assert len(lines) == 3 * 5  # in each panel four contenders, of whom two have points, and the limit
+    assert sum(len(e.get("points").split()) == 2 for e in lines) == 3 * 3
+    words = [e.text for e in drawn.iter() if e.tag.endswith("text")]
+    assert words.count("boxes") == 6

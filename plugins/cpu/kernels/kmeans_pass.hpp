@@ -145,7 +145,7 @@ inline void move_row(const KMeansCall &k, TaskTotals &t, const double *scale, do
   if constexpr (kMove) t.totals[from] -= q;
 }
 
-constexpr int64_t kListed = 512;  // labels compared at once
+constexpr int64_t kListed = 64;  // labels compared at once
 
 /// Lists where `rows` <= kListed labels differ; `list` has room for 16 more. Returns how many do.
 /// A branch for each row would be guessed wrong too often.
@@ -190,19 +190,22 @@ inline void add_unit(const KMeansCall &k, TaskTotals &t, const double *scale, KM
       move_row<false>(k, t, scale, weight_scale, i, 0, k.labels[i]);
   }
   for (int64_t b = begin; delta && b < end; b += kListed) {
-    int32_t list[kListed + 16];
-    const int64_t count =
-        list_changes(state->labels + b, k.labels + b, min_of(kListed, end - b), list);
-    if (count == 0) continue;
+    // Mostly nothing changes: ask for all of them at once.
+    const int64_t rows = min_of(kListed, end - b);
+    int32_t differ = 0, list[kListed + 16];
+    for (int64_t i = b; i < b + rows; ++i) differ |= state->labels[i] ^ k.labels[i];
+    if (differ == 0) continue;
     touch();
+    const int64_t count = list_changes(state->labels + b, k.labels + b, rows, list);
     for (int64_t c = 0; c < count; ++c) {
       const int64_t i = b + list[c];
       move_row<true>(k, t, scale, weight_scale, i, state->labels[i], k.labels[i]);
+      state->labels[i] = k.labels[i];
     }
   }
   if (state == nullptr) return;
   const auto bytes = static_cast<size_t>(end - begin) * 4;
-  memcpy(state->labels + begin, k.labels + begin, bytes);
+  if (!delta) memcpy(state->labels + begin, k.labels + begin, bytes);
   if (state->distances != nullptr) memcpy(state->distances + begin, distances, bytes);
 }
 
