@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /// isolation: always - plugins that are never mapped here, calls through shared memory, workers
 /// that die - and devices that are lost.
+#include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
 #include <fstream>
 #include <thread>
 
@@ -8,6 +14,7 @@
 #include "support/engine_support.hpp"
 #include "support/kmeans_calls.hpp"
 #include "support/sanitized.hpp"
+#include "worker/client.hpp"
 
 namespace switchyard {
 namespace {
@@ -35,6 +42,37 @@ bool mapped_here(const std::string &name) {
   for (std::string line; std::getline(maps, line);)
     if (line.find(name) != std::string::npos) return true;
   return false;
+}
+
+/// What a worker's time limit leaves out: two processes that want the same processor wait in turns.
+TEST(Worker, WaitingForAProcessorIsKnown) {
+  if (!std::ifstream("/proc/self/schedstat")) GTEST_SKIP() << "the kernel does not tell";
+  cpu_set_t allowed, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0 && cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &allowed)) CPU_SET(cpu, &one);
+  pid_t busy[2];
+  for (pid_t &pid : busy) {
+    pid = fork();
+    ASSERT_GE(pid, 0);
+    if (pid == 0) {
+      sched_setaffinity(0, sizeof(one), &one);
+      alarm(60);
+      for (std::atomic<int> turns{0};;) ++turns;
+    }
+  }
+  std::uint64_t waited = 0;
+  for (int turn = 0; turn < 600 && waited == 0; ++turn) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    waited = waited_for_processor_ns(busy[0]);
+  }
+  for (const pid_t pid : busy) {
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+  }
+  EXPECT_GT(waited, 0u);
+  EXPECT_EQ(waited_for_processor_ns(busy[0]), 0u) << "it is gone";
 }
 
 TEST(IsolationAlways, CallsAreAnsweredByAPluginThatIsNotMapped) {
