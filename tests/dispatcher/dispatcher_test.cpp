@@ -259,6 +259,33 @@ TEST(Dispatcher, AGoodThirdPartyPluginIsVerifiedAndCanAnswer) {
   EXPECT_EQ(call.labels(), reference_labels(500));
 }
 
+TEST(Dispatcher, WhatIsCompiledFirstIsVerifiedOnlyWhenAskedFor) {
+  const testing::TemporaryDirectory cache;
+  Options options = test_options();
+  options.cache_dir = cache.path();
+  options.plugin_paths = {fixture_directory("slow_start")};
+  Engine engine = make_engine(options);
+  AssignCall call(500);
+  run(engine, call);
+  EXPECT_EQ(call.labels(), reference_labels(500));
+  Dispatcher &dispatcher = *engine.impl().dispatcher;
+  Decision &d = dispatcher.decision(*find_op(SY_OP_KMEANS_ASSIGN), call.frame.call());
+  const auto late = std::ranges::find(d.choices, "slow_start",
+                                      [](const auto &c) { return c->candidate->backend; });
+  ASSERT_NE(late, d.choices.end());
+  ASSERT_TRUE(engine.impl().verdicts->wait_idle(60'000));
+  EXPECT_TRUE((*late)->pending());
+  const auto told = engine.explain(SY_OP_KMEANS_ASSIGN, d.shape);
+  ASSERT_TRUE(told);
+  EXPECT_NE(told->text().find("it would be compiled first"), std::string::npos) << told->text();
+  dispatcher.ask_late(d, true);
+  ASSERT_TRUE(engine.impl().verdicts->wait(*(*late)->verdict, 60'000));
+  EXPECT_TRUE((*late)->usable());
+  options.pin = {{"*", "slow_start"}};
+  Engine pinned = make_engine(options);
+  EXPECT_EQ(run(pinned, call).backend, "slow_start");
+}
+
 TEST(Dispatcher, AHostWithOddFloatingPointStateGetsTheSameBits) {
 #if defined(__x86_64__)
   Engine engine = make_engine();

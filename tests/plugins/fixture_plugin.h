@@ -2,8 +2,8 @@
  *
  * The kernel table and the exported struct of a fixture. Overridable, defined before the include:
  *   FIXTURE_ABI_MAJOR, FIXTURE_ABI_MINOR, FIXTURE_STRUCT_SIZE, FIXTURE_KERNEL_STRUCT_SIZE,
- *   FIXTURE_STRUCT_ID, FIXTURE_CREATE, FIXTURE_RUN, FIXTURE_EXPORT, and for the optional members
- *   FIXTURE_PREPARE, FIXTURE_RELEASE, FIXTURE_GET_EXTENSION
+ *   FIXTURE_TRAITS, FIXTURE_STRUCT_ID, FIXTURE_CREATE, FIXTURE_RUN, FIXTURE_EXPORT, and for the
+ *   optional members FIXTURE_PREPARE, FIXTURE_RELEASE, FIXTURE_GET_EXTENSION
  */
 #include "fixture.h"
 
@@ -18,6 +18,9 @@
 #endif
 #ifndef FIXTURE_KERNEL_STRUCT_SIZE
 #define FIXTURE_KERNEL_STRUCT_SIZE sizeof(sy_kernel)
+#endif
+#ifndef FIXTURE_TRAITS
+#define FIXTURE_TRAITS (SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC)
 #endif
 #ifndef FIXTURE_STRUCT_ID
 #define FIXTURE_STRUCT_ID FIXTURE_ID
@@ -46,7 +49,7 @@
 
 static const sy_kernel fixture_kernel = {
     (uint32_t)FIXTURE_KERNEL_STRUCT_SIZE,
-    SY_TRAIT_BIT_EXACT | SY_TRAIT_DETERMINISTIC,
+    FIXTURE_TRAITS,
     FIXTURE_OP,
     FIXTURE_OP ".f32_i32.fixture",
     "exact",

@@ -21,6 +21,7 @@ struct FakeKernel {
   bool reference = false;
   double first =
       0;  ///< times as long for the first call of a series, which fills its state; 0 = none
+  bool slow_start = false;  ///< not verified before it is asked for
 };
 
 class Yard {
@@ -41,6 +42,7 @@ class Yard {
       c.name = "op." + k.name + "@" + k.name;
       c.hash = "hash-of-" + k.name;
       c.reference = k.reference;
+      c.slow_start = k.slow_start;
       c.stats.timed_count.store(2);  // libraries are warm
     }
   }
@@ -57,7 +59,7 @@ class Yard {
       c->candidate = &candidates_[i];
       c->prior_ns = static_cast<std::uint64_t>(
           kernels_[i].prior * (kernels_[i].fixed_ns + kernels_[i].ns_per_flop * flops));
-      c->verdict = &passed_;
+      c->verdict = kernels_[i].slow_start ? &asked_ : &passed_;
       d->choices.push_back(std::move(c));
     }
     selector_.prepare(*d, 0);
@@ -95,7 +97,10 @@ class Yard {
       d.recent.add(static_cast<std::uint64_t>(ns));
       if (d.total_ns >= d.review_at) {
         d.review_at = d.total_ns + d.review_every;
-        if (selector_.due(d)) selector_.review(d);
+        if (selector_.due(d)) {
+          if (!selector_.ripe(d, false).empty()) asked_.state.store(Verdict::gate);
+          selector_.review(d);
+        }
       }
     } else if (d.chosen.load() == nullptr) {
       selector_.record(d, *run, static_cast<std::uint64_t>(ns), fills);
@@ -106,6 +111,7 @@ class Yard {
     const Choice *c = decision(flops).chosen.load();
     return c == nullptr ? "" : c->candidate->backend;
   }
+  bool asked() const { return asked_.get() != Verdict::pending; }
   void slow_down(std::size_t kernel, double factor) { slow_[kernel] = factor; }
   Selector &selector() { return selector_; }
   TimingStore &timings() { return timings_; }
@@ -113,7 +119,7 @@ class Yard {
  private:
   std::vector<FakeKernel> kernels_;
   Options options_;
-  VerdictCell passed_;
+  VerdictCell passed_, asked_;
   std::deque<sy_kernel> abi_;
   std::deque<Candidate> candidates_;
   std::array<double, 8> slow_{1, 1, 1, 1, 1, 1, 1, 1};
@@ -265,6 +271,48 @@ TEST(Adaptive, StoredTimingsDecideTheFirstCall) {
   ASSERT_NE(first, nullptr);
   EXPECT_EQ(first->candidate->backend, "team");
   EXPECT_EQ(again.chosen.load(), first);
+}
+
+TEST(Adaptive, WhatIsCompiledFirstIsTriedWhenMuchWorkHasPaidForIt) {
+  const std::vector<FakeKernel> kernels = {
+      {"driver", 0, 0.02, 1, "same", false, 0, true}, {"wide", 90, 0.09}, {"one", 100, 0.10}};
+  Yard yard(kernels);
+  for (int i = 0; i < 400; ++i) yard.call(1e9);  // 36 s
+  EXPECT_EQ(yard.chosen(1e9), "wide");
+  EXPECT_FALSE(yard.asked());
+  const Choice &last = *yard.decision(1e9).choices.back();
+  EXPECT_EQ(last.candidate->backend, "driver");
+  EXPECT_EQ(last.samples.count(), 0);
+  EXPECT_NE(last.pruned.find("tried after 50"), std::string::npos) << last.pruned;
+  for (int i = 0; i < 600; ++i) yard.call(1e9);
+  EXPECT_TRUE(yard.asked());
+  EXPECT_EQ(yard.chosen(1e9), "driver");
+}
+
+TEST(Adaptive, WhatIsCompiledFirstIsNotPutOffWithoutAReason) {
+  const FakeKernel driver{"driver", 0, 0.02, 1, "same", false, 0, true};
+  const auto late = [&](std::vector<FakeKernel> kernels, const Options &options) {
+    Yard yard(std::move(kernels), options);
+    for (const auto &c : yard.decision(1e6).choices)
+      if (c->late) return true;
+    return false;
+  };
+  const std::vector<FakeKernel> both = {driver, {"wide", 90, 0.09}};
+  EXPECT_TRUE(late(both, {}));
+  EXPECT_FALSE(late({driver}, {})) << "nobody else would answer";
+  EXPECT_FALSE(late({driver, {"plain", 0, 1, 1, "same", true}}, {})) << "but for the reference";
+  Options all;
+  all.policy = Policy::benchmark;
+  EXPECT_FALSE(late(both, all));
+  Options named;
+  named.preferences = {{"driver", 0}};
+  EXPECT_FALSE(late(both, named));
+  named.preferences = {{"driver", 1}};  // from a size on that this one has not
+  EXPECT_TRUE(late(both, named));
+  Options without;
+  without.exploration_share = 0;
+  Yard yard(both, without);
+  EXPECT_EQ(yard.decision(1e6).choices.back()->retry_at, UINT64_MAX);
 }
 
 TEST(Model, PredictsBetweenAndBeyondWhatWasMeasured) {

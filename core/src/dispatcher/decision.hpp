@@ -33,10 +33,17 @@ struct Choice {
   int filled = 0;                        ///< first calls of series that were not counted
   std::string pruned;                    ///< why it is not tried for now
   std::uint64_t retry_at = 0;            ///< Decision::total_ns at which it may challenge again
-  std::atomic<bool> failed{false};       ///< it returned an error that was not the caller's fault
+  /// Put off: neither verified nor tried before `retry_at`; `pruned` says so.
+  std::atomic<bool> late{false};
+  std::atomic<bool> failed{false};  ///< it returned an error that was not the caller's fault
   std::string failure;
 
   bool supported() const noexcept { return verdict != nullptr; }
+  bool pending() const noexcept { return supported() && verdict->get() == Verdict::pending; }
+  /// Forgets why it was not tried.
+  void reconsider() {
+    if (!late.load(std::memory_order_relaxed)) pruned.clear();
+  }
   bool usable() const noexcept {
     return supported() && !failed.load(std::memory_order_relaxed) && verdict->passed();
   }

@@ -97,9 +97,21 @@ std::unique_ptr<Decision> Dispatcher::make_decision(OpIndex op, const sy_call &c
   std::vector<const Candidate *> ordered;
   for (const auto &c : d->choices)
     if (c->refusal.empty()) ordered.push_back(c->candidate);
-  const auto cells = verdicts_.cells(ordered, d->described);
+  const auto now = std::ranges::count_if(d->choices, [](const auto &c) {
+    return c->refusal.empty() && !c->late.load(std::memory_order_relaxed);
+  });
+  const auto cells = verdicts_.cells(ordered, d->described, static_cast<std::size_t>(now));
   for (std::size_t i = 0; i < cells.size(); ++i) d->choices[i]->verdict = cells[i];
   return d;
+}
+
+void Dispatcher::ask_late(Decision &d, bool all) {
+  std::vector<const Candidate *> ripe;
+  {
+    const std::lock_guard lock(d.mutex);
+    ripe = selector_.ripe(d, all);
+  }
+  (void)verdicts_.cells(ripe, d.described);
 }
 
 Decision &Dispatcher::decision(OpIndex op, const sy_call &call) {
@@ -225,6 +237,11 @@ void Dispatcher::observe(Decision &d, std::uint64_t ns, std::uint64_t calls) noe
   if (!d.review_at.compare_exchange_strong(at, next, std::memory_order_relaxed) ||
       !selector_.due(d))
     return;
+  try {
+    ask_late(d, false);
+  } catch (const std::bad_alloc &) {
+    return;
+  }
   // Seldom; whoever finds the class busy leaves it to a later look.
   if (const std::unique_lock lock(d.mutex, std::try_to_lock); lock) selector_.review(d);
 }

@@ -28,6 +28,8 @@ class Dispatcher final : public Runner {
 
   /// The decision of a valid call, made now if it is new (nothing is run).
   Decision &decision(OpIndex op, const sy_call &call);
+  /// Asks for the verdicts of kernels that were put off: those whose time has come, or all.
+  void ask_late(Decision &d, bool all);
   /// A decision that a call of this shape made earlier, or null.
   const Decision *remembered(OpIndex op, std::string_view shape) const;
   std::vector<const Decision *> decisions() const { return table_.all(); }

@@ -37,7 +37,9 @@ Choice *Dispatcher::pick(Decision &d, const sy_call &call, std::string &reason) 
           ? 0
           : static_cast<std::uint32_t>(std::min<std::uint64_t>(patience_ms, kPatienceMs));
   for (const auto &c : d.choices) {
-    if (!c->supported() || c->failed.load(std::memory_order_relaxed)) continue;
+    if (!c->supported() || c->failed.load(std::memory_order_relaxed) ||
+        c->late.load(std::memory_order_relaxed))
+      continue;
     const bool in_time = verdicts_.wait(*c->verdict, patience);
     if (!in_time) {
       reason = fmt::format("{} is still being verified", c->candidate->name);

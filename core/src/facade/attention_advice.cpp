@@ -180,7 +180,7 @@ struct AttentionAdvisor::Impl {
     const Choice *best = e.dispatcher->selector().expected(d, elements_of(call));
     if (best == nullptr || best->candidate->reference) {
       const bool pending = std::ranges::any_of(d.choices, [](const auto &c) {
-        return c->supported() && !c->candidate->reference && c->verdict->get() == Verdict::pending;
+        return c->pending() && !c->late.load(std::memory_order_relaxed) && !c->candidate->reference;
       });
       if (pending) return declined("not_verified_yet", "its kernels are still being verified");
       std::string why = "no verified backend but the reference offers it";

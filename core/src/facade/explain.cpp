@@ -48,7 +48,7 @@ Explanation::Candidate describe(const Choice &c, const Choice *chosen) {
     out.reason = "failed: " + c.failure;
   else if (c.supported() && c.verdict->get() == Verdict::failed)
     out.reason = "failed verification";
-  else if (c.supported() && c.verdict->get() == Verdict::pending)
+  else if (c.pending() && c.pruned.empty())
     out.reason = "not verified yet";
   else if (!c.pruned.empty())
     out.reason = c.pruned;
@@ -147,8 +147,10 @@ Result<Explanation> Engine::explain(std::string_view op, std::string_view shape_
   const std::string described = spec.describe(frame.call()).text();
   auto *d = const_cast<Decision *>(dispatcher.remembered(*index, described));
   if (d == nullptr) d = &dispatcher.decision(*index, frame.call());
+  if (measure && !dispatcher.selector().settled(*d)) dispatcher.ask_late(*d, true);
   for (const auto &c : d->choices)
-    if (c->supported()) impl_->verdicts->wait(*c->verdict, kVerdictWaitMs);
+    if (c->supported() && !c->late.load(std::memory_order_relaxed))
+      impl_->verdicts->wait(*c->verdict, kVerdictWaitMs);
   if (measure)
     for (int i = 0; i < kMostMeasuredCalls && d->chosen.load(std::memory_order_acquire) == nullptr;
          ++i) {

@@ -40,6 +40,7 @@ Result<Measurement> Engine::measure(std::string_view op, std::string_view shape_
 
   Dispatcher &dispatcher = *impl_->dispatcher;
   Decision &d = dispatcher.decision(*index, frame.call());
+  dispatcher.ask_late(d, true);
   for (const auto &c : d.choices)
     if (c->supported()) impl_->verdicts->wait(*c->verdict, kVerdictWaitMs);
   impl_->verdicts->wait_idle(kVerdictWaitMs);

@@ -81,6 +81,8 @@ Result<DeviceInstance> make_instance(const MappedPlugin &plugin, const sy_host *
     if (const std::string wrong = check_kernel(k); !wrong.empty())
       return fail(ErrorCode::backend, fmt::format("{}: {}", out.name, wrong));
     if (find_op(bounded(k->op))) out.kernels.push_back(k);
+    out.slow_start =
+        out.slow_start || (out.kind == SY_DEVICE_HOST && (k->traits & SY_TRAIT_DEVICE_MEMORY) != 0);
   }
   return out;
 }

@@ -24,6 +24,9 @@ struct DeviceInstance {
   std::string name;  ///< "avx512", or "opencl:0" where the plugin has several devices
   std::string device, runtime_id;
   std::int32_t kind = SY_DEVICE_HOST;  ///< sy_device_kind of the memory it works on
+  /// A driver's device that is this very processor: the driver compiles what is used first, for the
+  /// same cores as everybody else.
+  bool slow_start = false;
   std::shared_ptr<sy_instance> instance;
   std::vector<const sy_kernel *> kernels;  ///< checked; unknown operations left out
 };

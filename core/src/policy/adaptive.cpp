@@ -89,7 +89,7 @@ Choice *Selector::least_sampled(Decision &d) const {
 std::vector<Choice *> Selector::contenders(Decision &d) const {
   std::vector<Choice *> open;
   for (const auto &c : d.choices) {
-    if (c->supported() && c->verdict->get() == Verdict::pending) return {};
+    if (c->pending() && c->pruned.empty()) return {};
     if (open_to(d, *c)) open.push_back(c.get());
   }
   return open;
@@ -99,7 +99,7 @@ void Selector::settle_from_knowledge(Decision &d) const {
   Choice *best = nullptr;
   const auto rivals = [&](const Choice &c) {
     return c.supported() && !c.failed.load(std::memory_order_relaxed) &&
-           c.verdict->get() != Verdict::failed;
+           c.verdict->get() != Verdict::failed && !c.late.load(std::memory_order_relaxed);
   };
   for (const auto &c : d.choices)
     if (rivals(*c) && c->measured() && (best == nullptr || c->expected_ns() < best->expected_ns()))
@@ -182,7 +182,8 @@ void Selector::decide(Decision &d, Choice &choice, std::string rule) const {
 void Selector::schedule_challenge(Decision &d, const Choice &chosen) const {
   std::uint64_t first = UINT64_MAX;
   for (const auto &c : d.choices)
-    if (c.get() != &chosen && chosen.expected_ns() > kTooShortNs && may_challenge(d, *c))
+    if (c.get() != &chosen && chosen.expected_ns() > kTooShortNs &&
+        (c->pending() || may_challenge(d, *c)))
       first = std::min(first, c->retry_at);
   d.challenge_at.store(first, std::memory_order_relaxed);
 }
@@ -207,7 +208,7 @@ void Selector::try_to_decide(Decision &d) {
   int measured = 0;
   for (const auto &c : d.choices) {
     // A candidate whose verdict is still out would join late: the decision waits for it.
-    if (c->supported() && c->verdict->get() == Verdict::pending && c->pruned.empty()) return;
+    if (c->pending() && c->pruned.empty()) return;
     if (!open_to(d, *c)) continue;
     if (c->samples.count() >= rounds)
       ++measured;
@@ -295,7 +296,7 @@ void Selector::exclude(Decision &d, Choice &choice, std::string why) {
   if (d.incumbent == &choice) d.incumbent = nullptr;
   d.challenger = nullptr;
   d.chosen.store(nullptr, std::memory_order_release);
-  for (const auto &c : d.choices) c->pruned.clear();
+  for (const auto &c : d.choices) c->reconsider();
 }
 
 double Selector::slowdown(const Decision &d) const noexcept {
@@ -329,7 +330,10 @@ void Selector::review(Decision &d) {
   const double earned = budget_.share() * static_cast<double>(total) - d.extra_ns;
   Choice *next = nullptr;
   for (const auto &c : d.choices) {
-    if (c.get() == chosen || c->retry_at > total || !may_challenge(d, *c)) continue;
+    if (c.get() == chosen || c->retry_at > total) continue;
+    if (c->pending())  // asked for at last; looked at again when it is known
+      c->retry_at = total + d.review_every.load(std::memory_order_relaxed);
+    if (!may_challenge(d, *c)) continue;
     const double expected = c->expected_ns() > 0 ? c->expected_ns() : 2 * chosen_ns;
     const double extra = kTrialRounds * std::max(0.0, expected - chosen_ns);
     if (extra > earned || !budget_.allows(extra))
@@ -357,7 +361,7 @@ void Selector::reopen(Decision &d, double slower) {
     c->filled = 0;
     c->stored.reset();
     c->predicted = {};
-    c->pruned.clear();
+    c->reconsider();
   }
   d.generated = false;
   d.chosen.store(nullptr, std::memory_order_release);

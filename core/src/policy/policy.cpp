@@ -8,12 +8,16 @@
 #include <tuple>
 #include <utility>
 
+#include "base/duration.hpp"
 #include "host/log.hpp"
 
 namespace switchyard {
 namespace {
 
 constexpr double kFarOctaves = 3;  // behind the nearest measured shape
+/// What a kernel that is compiled at its first use may cost until it can be judged: with the share
+/// of the time that exploring may take, this says when a class has earned it.
+constexpr double kSlowStartNs = 1e9;
 
 }  // namespace
 
@@ -35,6 +39,42 @@ bool matches_backend(const Candidate &candidate, std::string_view name) noexcept
   return candidate.backend == name || candidate.plugin_id == name;
 }
 
+bool Selector::put_off(const Decision &d, const Choice &c, std::int64_t elements) const {
+  const Candidate &candidate = *c.candidate;
+  if (!candidate.slow_start || !c.refusal.empty() || options_.policy == Policy::benchmark)
+    return false;
+  if (std::ranges::any_of(options_.preferences, [&](const Preference &p) {
+        return elements >= p.min_size &&
+               (p.backend == candidate.backend || p.backend == candidate.plugin_id);
+      }))
+    return false;
+  if (options_.policy == Policy::frozen && lock_ != nullptr)
+    if (const auto entry = lock_->find(d); entry && entry->kernel == candidate.name) return false;
+  // Somebody else has to answer; where all is known, it is not put off if it is the fastest.
+  bool others = false, fastest = c.measured();
+  for (const auto &o : d.choices) {
+    if (!o->refusal.empty() || o->candidate->reference || o->candidate->slow_start) continue;
+    others = true;
+    fastest = fastest && o->measured() && c.expected_ns() < o->expected_ns();
+  }
+  return others && !fastest;
+}
+
+std::vector<const Candidate *> Selector::ripe(Decision &d, bool all) const {
+  std::vector<const Candidate *> out;
+  const std::uint64_t total = d.total_ns.load(std::memory_order_relaxed);
+  for (const auto &c : d.choices) {
+    if (!c->late.load(std::memory_order_relaxed) || !(all || c->retry_at <= total)) continue;
+    c->late.store(false, std::memory_order_relaxed);
+    if (all) {
+      c->retry_at = 0;
+      c->pruned.clear();
+    }
+    out.push_back(c->candidate);
+  }
+  return out;
+}
+
 void Selector::prepare(Decision &d, std::int64_t elements) const {
   const bool learns = options_.policy == Policy::adaptive || options_.policy == Policy::benchmark;
   for (const auto &c : d.choices) {
@@ -46,6 +86,17 @@ void Selector::prepare(Decision &d, std::int64_t elements) const {
     // have a kernel for many rows answer calls of one.
     if (c->predicted.distance > kFarOctaves && c->prior_ns > 0) c->predicted = {};
   }
+  for (const auto &c : d.choices)
+    if (put_off(d, *c, elements)) {
+      const bool sometime = options_.policy == Policy::adaptive && budget_.share() > 0;
+      const double after = sometime ? kSlowStartNs / budget_.share() : 0;
+      c->retry_at = sometime ? static_cast<std::uint64_t>(after) : UINT64_MAX;
+      c->pruned =
+          "it would be compiled first, for the same cores: " +
+          (sometime ? fmt::format("tried after {} in kernels of this class", duration_text(after))
+                    : std::string("not tried under this policy"));
+      c->late.store(true, std::memory_order_relaxed);
+    }
   const auto preference = [&](const Candidate &candidate) {
     std::size_t i = 0;
     for (; i < options_.preferences.size(); ++i)
@@ -58,8 +109,9 @@ void Selector::prepare(Decision &d, std::int64_t elements) const {
   // reference comes last unless it was measured.
   const auto rank = [&](const std::unique_ptr<Choice> &c) {
     const double expected = c->expected_ns();
-    return std::tuple(!c->refusal.empty(), preference(*c->candidate),
-                      c->candidate->reference && !c->measured(), expected == 0, expected);
+    return std::tuple(!c->refusal.empty(), c->late.load(std::memory_order_relaxed),
+                      preference(*c->candidate), c->candidate->reference && !c->measured(),
+                      expected == 0, expected);
   };
   std::stable_sort(d.choices.begin(), d.choices.end(),
                    [&](const auto &a, const auto &b) { return rank(a) < rank(b); });
@@ -70,7 +122,7 @@ void Selector::learn(Decision &d) const {
     if (!c->supported()) continue;
     c->stored = timings_.find(*c->candidate, d.threads, d.described);
     c->samples.clear();
-    c->pruned.clear();
+    c->reconsider();
   }
   d.incumbent = d.challenger = nullptr;
   d.numerics_class.clear();

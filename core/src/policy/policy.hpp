@@ -30,6 +30,9 @@ class Selector {
   Choice *next(Decision &decision, std::int64_t elements);
   /// Who would answer, by what is known now; null when nothing is usable.
   const Choice *expected(const Decision &decision, std::int64_t elements) const;
+  /// The choices that were put off and may be tried now, or all of them: no longer put off. Their
+  /// verdicts are to be asked for.
+  std::vector<const Candidate *> ripe(Decision &decision, bool all) const;
   /// Records a timing made while exploring; decides when enough is known. `first_of_series`: the
   /// call also filled what the kernel keeps for the series' other calls (a fit's steps); it counts
   /// for nothing, and the next call goes to the same kernel.
@@ -58,6 +61,7 @@ class Selector {
   const Budget &budget() const noexcept { return budget_; }
 
  private:
+  bool put_off(const Decision &decision, const Choice &choice, std::int64_t elements) const;
   Choice *by_preference(Decision &decision, std::int64_t elements) const;
   Choice *frozen(Decision &decision, std::int64_t elements) const;
   Choice *least_sampled(Decision &decision) const;

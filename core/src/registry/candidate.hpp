@@ -22,6 +22,7 @@ struct Candidate {
   std::string path, hash;  ///< of the plugin file
   std::string runtime_id;
   std::int32_t device_kind = SY_DEVICE_HOST;  ///< sy_device_kind of the instance
+  bool slow_start = false;                    ///< of an instance that is (DeviceInstance)
   bool reference = false;                     ///< defines the meaning: always trusted to answer
   mutable KernelStats stats;
 

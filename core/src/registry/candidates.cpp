@@ -21,6 +21,7 @@ std::vector<std::unique_ptr<Candidate>> make_candidates(
       c->hash = plugin.file.hash;
       c->runtime_id = instance.runtime_id;
       c->device_kind = instance.kind;
+      c->slow_start = instance.slow_start;
       out.push_back(std::move(c));
     }
   return out;

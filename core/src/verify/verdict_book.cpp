@@ -37,8 +37,23 @@ VerdictBook::~VerdictBook() {
   if (thread_.joinable()) thread_.join();
 }
 
+std::unique_ptr<VerdictCell> VerdictBook::make_cell(const Candidate &c,
+                                                    const std::string &key) const {
+  auto cell = std::make_unique<VerdictCell>();
+  if (const auto why = store_.find(c.hash, VerdictStore::quarantine_key(c.name));
+      why && !why->empty()) {
+    cell->reason = "quarantined: " + *why;
+    cell->state.store(Verdict::failed, std::memory_order_release);
+  } else if (const auto known = store_.find(c.hash, key)) {
+    cell->reason = *known;
+    cell->state.store(known->empty() ? Verdict::cached : Verdict::failed,
+                      std::memory_order_release);
+  }
+  return cell;
+}
+
 std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *const> candidates,
-                                                    const Shape &shape) {
+                                                    const Shape &shape, std::size_t now) {
   std::vector<const VerdictCell *> out;
   if (candidates.empty()) return out;
   const OpIndex op = candidates.front()->op;
@@ -53,35 +68,29 @@ std::vector<const VerdictCell *> VerdictBook::cells(std::span<const Candidate *c
   for (const Candidate *c : candidates) {
     const std::string key = verdict_key(*c, text, registry_.reference_hash(), threads_);
     const auto existing = cells_.find(c->hash + key);
+    VerdictCell *cell = nullptr;
     if (existing != cells_.end()) {
-      out.push_back(existing->second.get());
-      continue;
+      cell = existing->second.get();
+    } else {
+      auto &made = fresh[c->hash + key];
+      if (!made) made = make_cell(*c, key);
+      cell = made.get();
     }
-    auto &cell = fresh[c->hash + key];
-    if (!cell) {
-      cell = std::make_unique<VerdictCell>();
-      if (const auto why = store_.find(c->hash, VerdictStore::quarantine_key(c->name));
-          why && !why->empty()) {
-        cell->reason = "quarantined: " + *why;
-        cell->state.store(Verdict::failed, std::memory_order_release);
-      } else if (const auto known = store_.find(c->hash, key)) {
-        cell->reason = *known;
-        cell->state.store(known->empty() ? Verdict::cached : Verdict::failed,
-                          std::memory_order_release);
-      } else {
-        auto it = std::find_if(requests.begin(), requests.end(), [&](const Request &r) {
-          return r.candidates.front()->hash == c->hash;
-        });
-        if (it == requests.end())
-          it = requests.insert(requests.end(), Request{op, shapes, {}, {}, {}, false});
-        it->candidates.push_back(c);
-        it->cells.push_back(cell.get());
-        it->keys.push_back(key);
-      }
-    }
-    out.push_back(cell.get());
+    const bool wanted = out.size() < now && !cell->asked && cell->get() == Verdict::pending;
+    out.push_back(cell);
+    if (!wanted) continue;
+    auto it = std::find_if(requests.begin(), requests.end(),
+                           [&](const Request &r) { return r.candidates.front()->hash == c->hash; });
+    if (it == requests.end())
+      it = requests.insert(requests.end(), Request{op, shapes, {}, {}, {}, false});
+    if (std::ranges::find(it->cells, cell) != it->cells.end()) continue;
+    it->candidates.push_back(c);
+    it->cells.push_back(cell);
+    it->keys.push_back(key);
   }
   if (!requests.empty() && !thread_.joinable()) thread_ = std::thread([this] { serve(); });
+  for (const Request &r : requests)
+    for (VerdictCell *cell : r.cells) cell->asked = true;
   cells_.merge(fresh);
   // A first call waits for the likely winner alone.
   for (Request &r : requests) r.background = &r != &requests.front();

@@ -18,6 +18,7 @@ enum class Verdict : std::uint8_t { pending, gate, cached, failed };
 struct VerdictCell {
   std::atomic<Verdict> state{Verdict::pending};
   std::string reason;
+  bool asked = false;  ///< a gate is queued or was run; guarded by the book
 
   Verdict get() const noexcept { return state.load(std::memory_order_acquire); }
   bool passed() const noexcept {
@@ -40,9 +41,10 @@ class VerdictBook {
   VerdictBook &operator=(const VerdictBook &) = delete;
 
   /// The cells of `candidates` (one op) for calls like `shape`; missing verdicts are queued, the
-  /// first candidate's plugin first. Cells live as long as the book. [any-thread]
+  /// first candidate's plugin first, but for the candidates behind the first `now`, which stay
+  /// pending until they are asked for again. Cells live as long as the book. [any-thread]
   std::vector<const VerdictCell *> cells(std::span<const Candidate *const> candidates,
-                                         const Shape &shape);
+                                         const Shape &shape, std::size_t now = SIZE_MAX);
   /// The kernel was found wrong: no class of calls trusts it any more, in later processes neither.
   void quarantine(const Candidate &candidate, const std::string &reason);
   /// Waits until the cell is decided; false at the timeout.
@@ -61,6 +63,8 @@ class VerdictBook {
     std::vector<std::string> keys;
     bool background = false;  ///< no caller waits for it
   };
+  /// What the store knows of a kernel on a class, or pending.
+  std::unique_ptr<VerdictCell> make_cell(const Candidate &candidate, const std::string &key) const;
   void serve();
   void judge(const Request &request);
   void judge_here(const Request &request);

@@ -280,6 +280,7 @@ Result<RemotePlugin> open_remote(const PluginFile &file, const std::string &isa)
     instance.name = i.value("name", "");
     instance.device = i.value("device", "");
     instance.runtime_id = i.value("runtime_id", "");
+    instance.slow_start = i.value("slow_start", false);
     // Never dereferenced: the kernels know their connection, which this keeps alive.
     instance.instance =
         std::shared_ptr<sy_instance>(connection, reinterpret_cast<sy_instance *>(connection.get()));

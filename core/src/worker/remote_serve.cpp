@@ -75,6 +75,7 @@ nlohmann::json manifest(const MappedPlugin &plugin, const std::vector<DeviceInst
     doc["instances"].push_back({{"name", i.name},
                                 {"device", i.device},
                                 {"runtime_id", i.runtime_id},
+                                {"slow_start", i.slow_start},
                                 {"kernels", kernels}});
   }
   return doc;
