@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /// The operation "attention": kernels/attention.cl.
-#include <switchyard/ops/attention.h>
+#include <switchyard/ops/attention_kv.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <iterator>
 
 #include "instance.hpp"
@@ -24,6 +25,10 @@ std::int64_t lanes(const Description &about, std::int64_t rows) {
   return about.vector_width >= 16 && rows > kFewRows ? 16 : 8;
 }
 
+const sy_tensor *input_of(const sy_call &call, std::uint32_t slot) {
+  return slot < call.n_inputs ? call.inputs[slot] : nullptr;
+}
+
 struct Sizes {
   explicit Sizes(const sy_call &call)
       : batch(call.inputs[SY_ATTENTION_IN_Q]->shape[0]),
@@ -32,26 +37,38 @@ struct Sizes {
         dk(call.inputs[SY_ATTENTION_IN_Q]->shape[3]),
         hkv(call.inputs[SY_ATTENTION_IN_K]->shape[1]),
         lkv(call.inputs[SY_ATTENTION_IN_K]->shape[2]),
-        dv(call.inputs[SY_ATTENTION_IN_V]->shape[3]) {}
+        dv(call.outputs[SY_ATTENTION_OUT_O]->shape[3]) {
+    if (const sy_tensor *table = input_of(call, SY_ATTENTION_IN_BLOCK_TABLE); table != nullptr)
+      lkv *= table->shape[1];
+  }
   std::int64_t batch, hq, lq, dk, hkv, lkv, dv;
   std::int64_t group() const { return hkv > 0 ? hq / hkv : 1; }
 };
+
+/// The caller's parameters, zeros where its struct is shorter.
+sy_attention_kv_params params_of(const sy_call &call) {
+  sy_attention_kv_params p{};
+  const auto *given = static_cast<const sy_attention_params *>(call.params);
+  std::memcpy(&p, given, std::min<std::size_t>(given->struct_size, sizeof(p)));
+  return p;
+}
 
 std::int32_t supports(const KernelDef &, const Description &about, const sy_call &call,
                       sy_error *reason) {
   // What is newer than this kernel comes in a longer struct or in further inputs.
   bool known = static_cast<const sy_attention_params *>(call.params)->struct_size <=
-               sizeof(sy_attention_params);
-  for (std::uint32_t i = SY_ATTENTION_INPUTS; i < call.n_inputs; ++i)
+               sizeof(sy_attention_kv_params);
+  for (std::uint32_t i = SY_ATTENTION_KV_INPUTS; i < call.n_inputs; ++i)
     known = known && call.inputs[i] == nullptr;
-  if (!known)
-    return cpu::failure(reason, SY_E_UNSUPPORTED,
-                        "kept, paged or quantised keys (ops/attention_kv.h)");
+  const std::uint32_t format = params_of(call).kv_format;
+  if (!known ||
+      (format != SY_QUANT_NONE && format != SY_QUANT_Q8_0 && format != SY_QUANT_MLX_AFFINE4))
+    return cpu::failure(reason, SY_E_UNSUPPORTED, "inputs or parameters newer than this kernel");
   const Sizes s(call);
   if (std::max(s.dk, s.dv) > kMostElements)
     return cpu::failure(reason, SY_E_UNSUPPORTED, "heads of more than 1,024 elements");
   const std::int32_t type = call.inputs[SY_ATTENTION_IN_Q]->dtype.bits;
-  if (type == 16 && !about.keeps_denormals)
+  if ((type == 16 || format != SY_QUANT_NONE) && !about.keeps_denormals)
     return cpu::failure(reason, SY_E_UNSUPPORTED,
                         "the device flushes f32 denormals, through which f16 is widened");
   return SY_OK;
@@ -84,9 +101,10 @@ std::int32_t type_of(const sy_tensor *t) {
 
 std::int32_t run(const KernelDef &, Device &device, const sy_call &call, sy_error *error) {
   const Sizes s(call);
-  const auto &params = *static_cast<const sy_attention_params *>(call.params);
+  const sy_attention_kv_params kv = params_of(call);
+  const sy_attention_params &params = kv.base;
   const Description &about = device.about();
-  const auto input = [&](std::uint32_t i) { return i < call.n_inputs ? call.inputs[i] : nullptr; };
+  const auto input = [&](std::uint32_t slot) { return input_of(call, slot); };
   const sy_tensor *mask_tensor = input(SY_ATTENTION_IN_MASK),
                   *lse_tensor = call.n_outputs > SY_ATTENTION_OUT_LSE
                                     ? call.outputs[SY_ATTENTION_OUT_LSE]
@@ -99,6 +117,7 @@ std::int32_t run(const KernelDef &, Device &device, const sy_call &call, sy_erro
               sinks = job.input(input(SY_ATTENTION_IN_SINKS)),
               alibi = job.input(input(SY_ATTENTION_IN_ALIBI)),
               lengths = job.input(input(SY_ATTENTION_IN_KV_LENGTHS)),
+              table = job.input(input(SY_ATTENTION_IN_BLOCK_TABLE)),
               o = job.output(call.outputs[SY_ATTENTION_OUT_O]), lse = job.output(lse_tensor);
 
   const std::int64_t group = s.group(), rows = group * s.lq, w = lanes(about, rows);
@@ -117,7 +136,11 @@ std::int32_t run(const KernelDef &, Device &device, const sy_call &call, sy_erro
   const std::int64_t keys = w == 1 ? 8 : few ? 16 : w;
   const std::string options = "-DW=" + std::to_string(w) + " -DKEYS=" + std::to_string(keys) +
                               " -DMOST=" + std::to_string(most) + (few ? " -DFEW=1" : "") +
-                              (params.softcap > 0 ? " -DSOFTCAP=1" : "");
+                              (params.softcap > 0 ? " -DSOFTCAP=1" : "") +
+                              (table.rank > 0 ? " -DPAGED=1" : "") +
+                              (kv.kv_format == SY_QUANT_NONE   ? ""
+                               : kv.kv_format == SY_QUANT_Q8_0 ? " -DQUANT=1"
+                                                               : " -DQUANT=2");
   const auto dk = static_cast<std::int32_t>(s.dk), dv = static_cast<std::int32_t>(s.dv);
   const std::int64_t partial = (3 + (few ? most : s.dv)) * w * 4;
   const cl_mem partials =
@@ -127,13 +150,29 @@ std::int32_t run(const KernelDef &, Device &device, const sy_call &call, sy_erro
   job.arg(tiles * splits).arg(s.lq).arg(s.lkv).arg(dk).arg(dv).arg(group).arg(s.hkv);
   job.arg(row_tiles).arg(splits).arg(split_keys).arg(type);
   job.arg(static_cast<std::int32_t>(params.causal)).arg(params.window_left);
-  job.arg(params.window_right).arg(params.scale).arg(params.softcap);
+  job.arg(params.window_right).arg(kv.keep).arg(kv.gap).arg(params.scale).arg(params.softcap);
   job.arg(q).dims(q.strides).arg(k).dims(k.strides).arg(v).dims(v.strides);
   job.arg(type_of(mask_tensor)).arg(mask).dims(mask.strides);
   job.arg(flag(sinks)).arg(sinks).arg(sinks.strides[0]);
   job.arg(flag(alibi)).arg(alibi).arg(alibi.strides[0]);
   job.arg(flag(lengths)).arg(lengths).arg(lengths.strides[0]);
   job.arg(o).dims(o.strides).arg(flag(lse)).arg(lse).dims(lse.strides).arg(partials);
+  if (table.rank > 0) {
+    const sy_tensor &pages = *input(SY_ATTENTION_IN_K);
+    job.arg(table)
+        .arg(table.strides[0])
+        .arg(table.strides[1])
+        .arg(pages.shape[0])
+        .arg(pages.shape[2]);
+  }
+  if (kv.kv_format == SY_QUANT_MLX_AFFINE4) {
+    job.arg(type_of(input(SY_ATTENTION_IN_K_SCALES))).arg(static_cast<std::int32_t>(kv.kv_group));
+    for (const std::uint32_t slot : {SY_ATTENTION_IN_K_SCALES, SY_ATTENTION_IN_K_BIASES,
+                                     SY_ATTENTION_IN_V_SCALES, SY_ATTENTION_IN_V_BIASES}) {
+      const Array plane = job.input(input(slot));
+      job.arg(plane).dims(plane.strides);
+    }
+  }
   const std::int64_t of_group = job.group();
   const double all = static_cast<double>(std::max<std::int64_t>(tiles * splits, 1));
   const double tile_ns = scores(s, params) * static_cast<double>(s.dk + s.dv + 24) * 0.05 / all *

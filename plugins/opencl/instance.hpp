@@ -28,6 +28,7 @@ struct KernelList {
 KernelList quantize_kernels() noexcept;
 KernelList dequantize_kernels() noexcept;
 KernelList kmeans_kernels() noexcept;
+KernelList kmeans_seed_kernels() noexcept;
 KernelList attention_kernels() noexcept;
 
 /// The device of an instance.

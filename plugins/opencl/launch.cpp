@@ -137,6 +137,14 @@ void Job::run(std::uint64_t begin, std::uint64_t end, double tile_ns, Share shar
   }
 }
 
+void Job::settle() {
+  for (const cl_event event : kernels_run_) {
+    wait(event, true);
+    api().clReleaseEvent(event);
+  }
+  kernels_run_.clear();
+}
+
 std::int32_t Job::finish() {
   if (device_.queue() != nullptr && (!kernels_run_.empty() || !outputs_.empty())) {
     if (ok())
@@ -156,7 +164,7 @@ std::int32_t Job::finish() {
     const cl_int code = api().clFinish(device_.queue());
     if (code != CL_SUCCESS)
       failure_.set(SY_E_DEVICE_LOST, "waiting for the device failed: " + code_text(code));
-    for (const cl_event event : kernels_run_) wait(event, true);
+    settle();
   }
   if (ok()) return SY_OK;
   if (failure_.code == SY_E_DEVICE_LOST) device_.lose();

@@ -51,6 +51,7 @@ class Job {
   Job &arg(std::int32_t value) { return raw(&value, sizeof(value)); }
   Job &arg(std::int64_t value) { return raw(&value, sizeof(value)); }
   Job &arg(float value) { return raw(&value, sizeof(value)); }
+  Job &arg(double value) { return raw(&value, sizeof(value)); }
   Job &dims(const std::int64_t (&values)[SY_MAX_RANK]) { return raw(values, sizeof(values)); }
 
   /// How much of a call's work a loop is, and how much was done before it.
@@ -63,6 +64,11 @@ class Job {
 
   /// Work-items of a group, as in common.cl.
   std::uint32_t group() const { return device_.about().is_cpu() ? 1 : 64; }
+
+  /// Waits for what was launched, of calls that launch again and again.
+  void settle();
+  /// Asks the host whether to go on: false, and a failure, where not. `done`: 0 to 1.
+  bool poll(double done);
 
   /// Waits, brings results back. The call's status, told in its error.
   std::int32_t finish();
@@ -83,7 +89,6 @@ class Job {
   void download(const Array &from, const sy_tensor &to);
   void note_transfer(cl_event event, std::uint64_t bytes, bool up);
   void wait(cl_event event, bool is_kernel);
-  bool poll(double done);
 
   Device &device_;
   const sy_call &call_;

@@ -135,8 +135,8 @@ std::int32_t create(const sy_host *host, std::uint32_t device, const sy_option *
     auto instance = std::make_unique<sy_instance>(about, host, device);
     instance->numerics =
         "opencl." + hex(hash_of(about.platform + about.name + about.version + about.driver));
-    for (const KernelList &list :
-         {quantize_kernels(), dequantize_kernels(), kmeans_kernels(), attention_kernels()})
+    for (const KernelList &list : {quantize_kernels(), dequantize_kernels(), kmeans_kernels(),
+                                   kmeans_seed_kernels(), attention_kernels()})
       add_kernels(*instance, list);
     *out = instance.release();
     return SY_OK;

@@ -20,6 +20,11 @@ std::string source_text(const char *names) {
   return text;
 }
 
+/// PoCL keeps what it compiled, and answers for a program's binary by compiling all of it again.
+bool driver_keeps_programs(const Description &about) {
+  return about.is_cpu() && about.platform == "Portable Computing Language";
+}
+
 std::string all_options(const Description &about, const std::string &own) {
   std::string options = "-cl-std=CL1.2 -w";  // compilers print warnings where nobody reads them
   if (about.rounds_option) options += " -cl-fp32-correctly-rounded-divide-sqrt";
@@ -112,7 +117,7 @@ cl_program build_program(cl_context context, cl_device_id device, const Descript
   for (const std::string &part : {options, about.platform, about.name, about.version, about.driver,
                                   std::to_string(about.vector_width)})
     key = hash_of(part, hash_of("|", key));
-  const std::string folder = cache_folder(host);
+  const std::string folder = driver_keeps_programs(about) ? "" : cache_folder(host);
   const std::string file = folder.empty() ? "" : folder + "/" + hex(key) + ".bin";
 
   cl_program program = nullptr;

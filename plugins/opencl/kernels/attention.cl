@@ -4,6 +4,7 @@
 // device without such vectors a work-item has one row (W = 1). Keys are taken KEYS at a time.
 // FEW: fewer rows than lanes: products go along a head's elements instead, row by row.
 // MOST: room for a head's elements. SOFTCAP: there is one (its tanh is long).
+// PAGED: keys lie in pages. QUANT: they are quantised, 1 as q8_0, 2 as mlx_affine4.
 
 #define NONE -1000000000000L
 
@@ -62,6 +63,68 @@ void load_row(global const uchar *p, long stride, int type, int count, float *to
     for (; e + 16 <= count; e += 16) vstore16(load16(p + e * size, type), 0, to + e);
   for (; e < count; ++e) to[e] = load(p + e * stride * size, type);
   for (; (e & 15) != 0; ++e) to[e] = 0.0f;
+}
+
+#if QUANT == 1
+void load_q8_0(global const uchar *p, int count, float *to) {
+  for (int e = 0; e < count; e += 32, p += 34) {
+    const float scale = f16_to_f32_1((ushort)(p[0] | p[1] << 8));
+    global const char *codes = (global const char *)(p + 2);
+    vstore16(convert_float16(vload16(0, codes)) * scale, 0, to + e);
+    vstore16(convert_float16(vload16(1, codes)) * scale, 0, to + e + 16);
+  }
+}
+#elif QUANT == 2
+void load_affine(global const uchar *p, global const uchar *scales, global const uchar *biases,
+                 int type, int group, int count, float *to) {
+  for (int e = 0; e < count; e += 16) {
+    const uchar8 pairs = vload8(0, p + e / 2);
+    uchar16 codes;
+    codes.even = pairs & (uchar)15;
+    codes.odd = pairs >> (uchar)4;
+    const long at = e / group * (long)size_of(type);
+    const float scale = load(scales + at, type), bias = load(biases + at, type);
+    const float16 product = rounded16(convert_float16(codes) * scale, type);
+    vstore16(rounded16(product + bias, type), 0, to + e);
+  }
+}
+#endif
+
+// Keys or values: where their rows are, and what belongs to them.
+typedef struct {
+  global const uchar *rows;
+  long batch, head, key, element;
+#if QUANT == 2
+  global const uchar *scales, *biases;
+  long3 scale_strides, bias_strides;
+  int scale_type, group;
+#endif
+#ifdef PAGED
+  global const uchar *table;
+  long table_batch, table_slot, pages, page;
+#endif
+} Keys;
+
+// Row j of key head g as f32, zeros after it up to a multiple of 16.
+void load_key(const Keys *keys, long b, long g, long j, int type, int count, float *to) {
+#ifdef PAGED
+  const int page = *(global const int *)(keys->table +
+                                         (b * keys->table_batch + j / keys->page * keys->table_slot) * 4);
+  b = page < 0 || page >= keys->pages ? 0 : page;
+  j %= keys->page;
+#endif
+  const long row = b * keys->batch + g * keys->head + j * keys->key;
+#if QUANT == 1
+  load_q8_0(keys->rows + row, count, to);
+#elif QUANT == 2
+  const long size = size_of(keys->scale_type);
+  const long3 place = (long3)(b, g, j), s = place * keys->scale_strides,
+              t = place * keys->bias_strides;
+  load_affine(keys->rows + row * 4, keys->scales + (s.x + s.y + s.z) * size,
+              keys->biases + (t.x + t.y + t.z) * size, keys->scale_type, keys->group, count, to);
+#else
+  load_row(keys->rows + row * (long)size_of(type), keys->element, type, count, to);
+#endif
 }
 
 // Element e of the lane's row in a tile's queries and results.
@@ -134,7 +197,8 @@ void write_rows(vec m, vec l, vec bad, const float *o, long r0, long rows, long 
 
 KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, int dk, int dv,
                    long group, long heads, long row_tiles, long splits, long split_keys, int type,
-                   int causal, long left, long right, float scale, float softcap,
+                   int causal, long left, long right, long keep_keys, long gap, float scale,
+                   float softcap,
                    global const uchar *q_all, long q_at, long8 q_strides,
                    global const uchar *k_all, long k_at, long8 k_strides,
                    global const uchar *v_all, long v_at, long8 v_strides,
@@ -145,8 +209,44 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
                    int has_lengths, global const uchar *lengths, long lengths_at,
                    long length_stride, global uchar *o_all, long o_at, long8 o_strides,
                    int has_lse, global uchar *lse_all, long lse_at, long8 lse_strides,
-                   global float *partials) {
+                   global float *partials
+#ifdef PAGED
+                   , global const uchar *table, long table_at, long table_batch, long table_slot,
+                   long pages, long page
+#endif
+#if QUANT == 2
+                   , int scale_type, int scale_group,
+                   global const uchar *k_scales, long k_scales_at, long8 k_scale_strides,
+                   global const uchar *k_biases, long k_biases_at, long8 k_bias_strides,
+                   global const uchar *v_scales, long v_scales_at, long8 v_scale_strides,
+                   global const uchar *v_biases, long v_biases_at, long8 v_bias_strides
+#endif
+) {
   const long size = size_of(type), rows = group * lq;
+  Keys k, v;
+  k.rows = k_all + k_at;
+  v.rows = v_all + v_at;
+  k.batch = k_strides.s0, k.head = k_strides.s1, k.key = k_strides.s2, k.element = k_strides.s3;
+  v.batch = v_strides.s0, v.head = v_strides.s1, v.key = v_strides.s2, v.element = v_strides.s3;
+#if QUANT == 2
+  k.scale_type = v.scale_type = scale_type;
+  k.group = v.group = scale_group;
+  k.scales = k_scales + k_scales_at;
+  k.biases = k_biases + k_biases_at;
+  v.scales = v_scales + v_scales_at;
+  v.biases = v_biases + v_biases_at;
+  k.scale_strides = k_scale_strides.s012;
+  k.bias_strides = k_bias_strides.s012;
+  v.scale_strides = v_scale_strides.s012;
+  v.bias_strides = v_bias_strides.s012;
+#endif
+#ifdef PAGED
+  k.table = v.table = table + table_at;
+  k.table_batch = v.table_batch = table_batch;
+  k.table_slot = v.table_slot = table_slot;
+  k.pages = v.pages = pages;
+  k.page = v.page = page;
+#endif
   float q[MOST * W], o[MOST * W], block[KEYS * MOST];
   FOR_TILES(tile_group) {
     const ulong tile = tile_group * GROUP + get_local_id(0);
@@ -184,14 +284,18 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
     long j_end = SMALLER(keys, (split + 1) * split_keys), j0 = split * split_keys;
     if (causal != 0) j_end = SMALLER(j_end, at_most + 1);
     if (right >= 0 && right < lkv + lq) j_end = SMALLER(j_end, at_most + right + 1);
-    if (left >= 0 && left < lkv + lq) j0 = LARGER(j0, (at_least - left) / KEYS * KEYS);
+    // Before `from` only kept keys are seen.
+    const long from = left >= 0 && left < lkv + lq ? (at_least - left) / KEYS * KEYS : 0;
+    if (j0 >= keep_keys) j0 = LARGER(j0, from);
     vec m = -INFINITY, l = 0.0f, bad = 0.0f;
     for (; j0 < j_end; j0 += KEYS) {
+      if (j0 >= keep_keys && j0 < from) j0 = from;
+      if (j0 >= j_end) break;
       const int n = (int)SMALLER(j_end - j0, (long)KEYS);
       // What is added to the scores; -infinity hides. Blocks that nobody sees are skipped.
       const bool inside = n == KEYS && (causal == 0 || j0 + KEYS - 1 <= at_least) &&
                           (right < 0 || j0 + KEYS - 1 - at_least <= right) &&
-                          (left < 0 || at_most - j0 <= left);
+                          (left < 0 || at_most - j0 <= left || j0 + KEYS <= keep_keys);
       const bool plain = inside && mask_type < 0 && !has_alibi;
       float bias[KEYS * W];
       bool hidden = false, seen = plain;
@@ -201,7 +305,7 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
             const long j = j0 + y, p = at[lane];
             bool shown = y < n;
             if (causal != 0) shown = shown && j <= p;
-            if (left >= 0) shown = shown && p - j <= left;
+            if (left >= 0) shown = shown && (p - j <= left || j < keep_keys);
             if (right >= 0) shown = shown && j - p <= right;
             float add = 0.0f;
             if (shown && mask_type >= 0) {
@@ -212,7 +316,7 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
                 add = load(mask_all + mask_at + place * (long)size_of(mask_type), mask_type);
               shown = add != -INFINITY;
             }
-            if (has_alibi) add += slope[lane] * (float)(j - p);
+            if (has_alibi) add += slope[lane] * (float)(j - p - (j < keep_keys ? gap : 0));
             bias[y * W + lane] = shown ? add : -INFINITY;
             seen = seen || shown;
             hidden = hidden || !shown;
@@ -222,9 +326,7 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
 
       for (int y = 0; y < KEYS; ++y) {
         if (y < n)
-          load_row(k_all + k_at +
-                       (b * k_strides.s0 + g * k_strides.s1 + (j0 + y) * k_strides.s2) * size,
-                   k_strides.s3, type, dk, block + y * MOST);
+          load_key(&k, b, g, j0 + y, type, dk, block + y * MOST);
         else
           for (int e = 0; e < PADDED(dk); ++e) block[y * MOST + e] = 0.0f;
       }
@@ -284,9 +386,7 @@ KERNEL void attend(ulong first, ulong end, ulong all_tiles, long lq, long lkv, i
       l = l * keep + sum;
       for (int y = 0; y < KEYS; ++y) {
         if (y < n)
-          load_row(v_all + v_at +
-                       (b * v_strides.s0 + g * v_strides.s1 + (j0 + y) * v_strides.s2) * size,
-                   v_strides.s3, type, dv, block + y * MOST);
+          load_key(&v, b, g, j0 + y, type, dv, block + y * MOST);
         else
           for (int e = 0; e < PADDED(dv); ++e) block[y * MOST + e] = 0.0f;
       }
