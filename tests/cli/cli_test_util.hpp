@@ -85,7 +85,9 @@ class Cli : public ::testing::Test {
               const std::map<std::string, std::string> &environment = {}) {
     std::vector<std::string> env{"PATH=" SWITCHYARD_BINARY_DIR "/bin:/usr/bin:/bin",
                                  "HOME=" + scratch.path().string(),
-                                 "SWITCHYARD_CACHE_DIR=" + cache()->path().string()};
+                                 "SWITCHYARD_CACHE_DIR=" + cache()->path().string(),
+                                 // What drivers compile and say of their devices is kept.
+                                 "XDG_CACHE_HOME=" SWITCHYARD_BINARY_DIR "/tests/cache"};
     for (const char *name :
          {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LD_LIBRARY_PATH", "LD_PRELOAD"})
       if (const char *value = std::getenv(name)) env.push_back(std::string(name) + "=" + value);

@@ -29,6 +29,7 @@ TEST(Matmul, PlainWeightsBothWays) {
   std::vector<float> turned(w.size());
   for (std::int64_t j = 0; j < n; ++j)
     for (std::int64_t e = 0; e < k; ++e) turned[e * n + j] = w[j * k + e];
+  int answers = 0;
   for (const std::string &backend : engine().backends()) {
     Engine *pinned = *engine().pinned(backend);
     for (const bool transpose : {true, false}) {
@@ -37,6 +38,8 @@ TEST(Matmul, PlainWeightsBothWays) {
       options.output.info = &info;
       const auto y = matmul(*pinned, view(x, {1, m, k}),
                             transpose ? view(w, {n, k}) : view(turned, {k, n}), options);
+      if (!y && y.error().message.find("offers no such kernel") != std::string::npos) continue;
+      ++answers;
       ASSERT_TRUE(y) << backend << ": " << y.error().text();
       EXPECT_EQ(info.backend, backend);
       ASSERT_EQ(shape_text(y->shape()), "[1, 5, 37]");
@@ -49,6 +52,7 @@ TEST(Matmul, PlainWeightsBothWays) {
         }
     }
   }
+  EXPECT_GE(answers, 6) << "three backends, both ways";
 }
 
 TEST(Matmul, QuantisedWeightsGiveTheSameBitsEverywhere) {

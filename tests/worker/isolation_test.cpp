@@ -53,17 +53,18 @@ TEST(Worker, WaitingForAProcessorIsKnown) {
   for (int cpu = 0; CPU_COUNT(&one) == 0 && cpu < CPU_SETSIZE; ++cpu)
     if (CPU_ISSET(cpu, &allowed)) CPU_SET(cpu, &one);
   pid_t busy[2];
+  bool together = true;
   for (pid_t &pid : busy) {
     pid = fork();
     ASSERT_GE(pid, 0);
     if (pid == 0) {
-      sched_setaffinity(0, sizeof(one), &one);
       alarm(60);
       for (std::atomic<int> turns{0};;) ++turns;
     }
+    together = sched_setaffinity(pid, sizeof(one), &one) == 0 && together;
   }
   std::uint64_t waited = 0;
-  for (int turn = 0; turn < 600 && waited == 0; ++turn) {
+  for (int turn = 0; together && turn < 600 && waited == 0; ++turn) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     waited = waited_for_processor_ns(busy[0]);
   }
@@ -71,6 +72,7 @@ TEST(Worker, WaitingForAProcessorIsKnown) {
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, 0);
   }
+  if (!together) GTEST_SKIP() << "processes cannot be tied to a processor here";
   EXPECT_GT(waited, 0u);
   EXPECT_EQ(waited_for_processor_ns(busy[0]), 0u) << "it is gone";
 }
