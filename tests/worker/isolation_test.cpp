@@ -102,6 +102,8 @@ TEST(IsolationAlways, EveryOperationAgreesWithTheReference) {
       ASSERT_TRUE(problem);
       for (const Candidate *c : registry.candidates(op)) {
         if (c->reference) continue;
+        if (c->slow_start && i / step % 5 != 0)
+          continue;  // each would be compiled; conformance has all
         const auto verdict = check_problem(*c, registry.reference(), *problem, 2);
         if (!verdict) continue;
         ++checks;

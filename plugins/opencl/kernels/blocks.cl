@@ -253,14 +253,11 @@ int rceil_exponent(float sixth) {
 float power_of_2(int n) { return n == -127 ? 0x1p-127f : as_float((uint)(n + 127) << 23); }
 int16 codes_of(float16 x, float factor) {
   const float16 v = fabs(x) * factor;
-  int16 q = 0;
-  q += v > 0.25f ? (int16)1 : (int16)0;
-  q += v > 0.75f ? (int16)1 : (int16)0;
-  q += v > 1.25f ? (int16)1 : (int16)0;
-  q += v > 1.75f ? (int16)1 : (int16)0;
-  q += v > 2.5f ? (int16)1 : (int16)0;
-  q += v > 3.5f ? (int16)1 : (int16)0;
-  q += v > 5.0f ? (int16)1 : (int16)0;
+  // From 1 on exponent and one bit of the mantissa, ties down, are the code; a comparison that holds
+  // is -1.
+  const int16 large = as_int16((as_uint16(v) + 0x1FFFFFu) >> 22) - 252;
+  const int16 small = -((v > 0.25f) + (v > 0.75f));
+  const int16 q = min(max(large, small), (int16)7);
   return q != 0 ? q | as_int16(as_uint16(x) >> 31) << 3 : q;
 }
 #if FORMAT == 11
