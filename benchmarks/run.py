@@ -43,6 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--backend", help="pin every operation to this backend")
     parser.add_argument("--policy", default="adaptive", help="of Switchyard's engine (adaptive)")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds it")
+    parser.add_argument("--skip", metavar="TEXT", help="no cases whose name holds it")
     parser.add_argument("--seconds", type=float, help="to spend on each case (4; quick: 0.5)")
     options = parser.parse_args()
     if options.all and options.names:
@@ -204,7 +205,7 @@ def main() -> int:
         for name in compared:
             group = importlib.import_module(name)
             for case in group.cases(engine, sy.last_run, options.quick):
-                if options.only not in case.name:
+                if options.only not in case.name or (options.skip and options.skip in case.name):
                     continue
                 result = run_case(
                     case, limits, seconds=seconds, warm_up=0.2 if options.quick else 1.0
