@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// The operation "attention": kernels/attention.cl.
-#include <switchyard/ops/attention_kv.h>
-
 #include <algorithm>
+#include <attention_params.hpp>
 #include <cmath>
-#include <cstring>
 #include <iterator>
 
 #include "instance.hpp"
@@ -25,10 +23,6 @@ std::int64_t lanes(const Description &about, std::int64_t rows) {
   return about.vector_width >= 16 && rows > kFewRows ? 16 : 8;
 }
 
-const sy_tensor *input_of(const sy_call &call, std::uint32_t slot) {
-  return slot < call.n_inputs ? call.inputs[slot] : nullptr;
-}
-
 struct Sizes {
   explicit Sizes(const sy_call &call)
       : batch(call.inputs[SY_ATTENTION_IN_Q]->shape[0]),
@@ -45,14 +39,6 @@ struct Sizes {
   std::int64_t group() const { return hkv > 0 ? hq / hkv : 1; }
 };
 
-/// The caller's parameters, zeros where its struct is shorter.
-sy_attention_kv_params params_of(const sy_call &call) {
-  sy_attention_kv_params p{};
-  const auto *given = static_cast<const sy_attention_params *>(call.params);
-  std::memcpy(&p, given, std::min<std::size_t>(given->struct_size, sizeof(p)));
-  return p;
-}
-
 std::int32_t supports(const KernelDef &, const Description &about, const sy_call &call,
                       sy_error *reason) {
   // What is newer than this kernel comes in a longer struct or in further inputs.
@@ -60,7 +46,7 @@ std::int32_t supports(const KernelDef &, const Description &about, const sy_call
                sizeof(sy_attention_kv_params);
   for (std::uint32_t i = SY_ATTENTION_KV_INPUTS; i < call.n_inputs; ++i)
     known = known && call.inputs[i] == nullptr;
-  const std::uint32_t format = params_of(call).kv_format;
+  const std::uint32_t format = cpu::attention_params(call).kv_format;
   if (!known ||
       (format != SY_QUANT_NONE && format != SY_QUANT_Q8_0 && format != SY_QUANT_MLX_AFFINE4))
     return cpu::failure(reason, SY_E_UNSUPPORTED, "inputs or parameters newer than this kernel");
@@ -101,14 +87,12 @@ std::int32_t type_of(const sy_tensor *t) {
 
 std::int32_t run(const KernelDef &, Device &device, const sy_call &call, sy_error *error) {
   const Sizes s(call);
-  const sy_attention_kv_params kv = params_of(call);
+  const sy_attention_kv_params kv = cpu::attention_params(call);
   const sy_attention_params &params = kv.base;
   const Description &about = device.about();
   const auto input = [&](std::uint32_t slot) { return input_of(call, slot); };
   const sy_tensor *mask_tensor = input(SY_ATTENTION_IN_MASK),
-                  *lse_tensor = call.n_outputs > SY_ATTENTION_OUT_LSE
-                                    ? call.outputs[SY_ATTENTION_OUT_LSE]
-                                    : nullptr;
+                  *lse_tensor = output_of(call, SY_ATTENTION_OUT_LSE);
   const auto flag = [](const Array &a) { return static_cast<std::int32_t>(a.present() ? 1 : 0); };
 
   Job job(device, call, error);

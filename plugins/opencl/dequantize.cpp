@@ -36,11 +36,12 @@ std::int32_t run(const KernelDef &self, Device &device, const sy_call &call, sy_
   const auto &params = *static_cast<const sy_quantize_params *>(call.params);
   const Format &format = format_of(self.tag);
   const sy_tensor &y_tensor = *call.outputs[SY_DEQUANTIZE_OUT_Y];
-  const auto slot = [&](std::uint32_t i) { return i < call.n_inputs ? call.inputs[i] : nullptr; };
-  const sy_tensor *scales_tensor = slot(SY_DEQUANTIZE_IN_SCALES);
+  const sy_tensor *scales_tensor = input_of(call, SY_DEQUANTIZE_IN_SCALES);
   Job job(device, call, error);
-  const Array codes = job.input(slot(SY_DEQUANTIZE_IN_CODES)), scales = job.input(scales_tensor),
-              biases = job.input(slot(SY_DEQUANTIZE_IN_BIASES)), y = job.output(&y_tensor);
+  const Array codes = job.input(input_of(call, SY_DEQUANTIZE_IN_CODES)),
+              scales = job.input(scales_tensor),
+              biases = job.input(input_of(call, SY_DEQUANTIZE_IN_BIASES)),
+              y = job.output(&y_tensor);
   const RowArguments rows(y, y_tensor);
   const std::int64_t total = Rows(y_tensor).total();
   const bool plain = self.tag == SY_QUANT_TERNARY || self.tag == SY_QUANT_INT8;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "distances.hpp"
 #include "instance.hpp"
 #include "launch.hpp"
 
@@ -20,12 +21,7 @@ std::int32_t supports(const KernelDef &, const Description &about, const sy_call
   const sy_tensor &x = *call.inputs[SY_KMEANS_IN_X], &c = *call.inputs[SY_KMEANS_IN_CENTROIDS];
   if (static_cast<const sy_kmeans_params *>(call.params)->flags != 0)
     return cpu::failure(reason, SY_E_UNSUPPORTED, "labels by distance only, not by 8-bit codes");
-  if (!about.keeps_denormals)
-    return cpu::failure(reason, SY_E_UNSUPPORTED,
-                        "the device flushes f32 denormals: small distances would differ");
-  if (!about.exact_fma)
-    return cpu::failure(reason, SY_E_UNSUPPORTED,
-                        "the device has no correctly rounded fma: distances would differ");
+  if (const std::int32_t status = exact_distances(about, reason); status != SY_OK) return status;
   if (!about.fp64)
     return cpu::failure(reason, SY_E_UNSUPPORTED,
                         "the device has no f64, which inertia and sums are taken in");
@@ -71,7 +67,7 @@ class KMeans {
         on_cpu_(device.about().is_cpu()),
         x_(job_.input(call.inputs[SY_KMEANS_IN_X])),
         centroids_(job_.input(call.inputs[SY_KMEANS_IN_CENTROIDS])),
-        weights_(job_.input(slot(SY_KMEANS_IN_WEIGHTS))),
+        weights_(job_.input(input_of(call, SY_KMEANS_IN_WEIGHTS))),
         assign_options_(on_cpu_ ? "-DW=" + std::to_string(lanes(device.about())) +
                                       " -DACC=" + std::to_string(running_sums(d_)) +
                                       " -DROWS=" + std::to_string(kRows)
@@ -99,12 +95,6 @@ class KMeans {
   }
 
  private:
-  const sy_tensor *slot(std::uint32_t i) const {
-    return i < call_.n_inputs ? call_.inputs[i] : nullptr;
-  }
-  static std::uint64_t bytes_of(std::int64_t count, std::uint64_t size) {
-    return static_cast<std::uint64_t>(count) * size;
-  }
   static std::uint64_t tiles(std::int64_t count, std::int64_t of_tile) {
     return static_cast<std::uint64_t>((count + of_tile - 1) / of_tile);
   }
@@ -164,7 +154,7 @@ class KMeans {
   }
 
   void sums(const Array &labels) {
-    const Array shifts = job_.input(slot(SY_KMEANS_IN_SHIFTS));
+    const Array shifts = job_.input(input_of(call_, SY_KMEANS_IN_SHIFTS));
     const Array out = job_.output(call_.outputs[SY_KMEANS_STEP_OUT_SUMS]);
     const std::int64_t cells = k_ * d_, parts = on_cpu_ ? slices() : 1;
     const bool direct = on_cpu_ && parts == 1;
@@ -186,7 +176,7 @@ class KMeans {
   }
 
   void counts(const Array &labels) {
-    const Array previous = job_.input(slot(SY_KMEANS_IN_PREVIOUS_LABELS));
+    const Array previous = job_.input(input_of(call_, SY_KMEANS_IN_PREVIOUS_LABELS));
     const auto &params = *static_cast<const sy_kmeans_params *>(call_.params);
     const std::int64_t numbers = 2 * k_ + 1;
     const std::int64_t parts =

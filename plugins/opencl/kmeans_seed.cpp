@@ -10,6 +10,7 @@
 #include <iterator>
 #include <numeric>
 
+#include "distances.hpp"
 #include "instance.hpp"
 #include "launch.hpp"
 
@@ -26,12 +27,7 @@ int trials_of(std::int64_t k) { return 2 + sy_kmeans_floor_ln(k); }
 
 std::int32_t supports(const KernelDef &, const Description &about, const sy_call &call,
                       sy_error *reason) {
-  if (!about.keeps_denormals)
-    return cpu::failure(reason, SY_E_UNSUPPORTED,
-                        "the device flushes f32 denormals: small distances would differ");
-  if (!about.exact_fma)
-    return cpu::failure(reason, SY_E_UNSUPPORTED,
-                        "the device has no correctly rounded fma: distances would differ");
+  if (const std::int32_t status = exact_distances(about, reason); status != SY_OK) return status;
   if (!about.fp64)
     return cpu::failure(reason, SY_E_UNSUPPORTED,
                         "the device has no f64, which chances are taken in");
@@ -63,21 +59,19 @@ class Seeding {
         blocks_((n_ + rows_of_block_ - 1) / rows_of_block_),
         params_(*static_cast<const sy_kmeans_seed_params *>(call.params)),
         x_(job_.input(call.inputs[SY_KMEANS_SEED_IN_X])),
-        weights_(job_.input(call.n_inputs > SY_KMEANS_SEED_IN_WEIGHTS
-                                ? call.inputs[SY_KMEANS_SEED_IN_WEIGHTS]
-                                : nullptr)),
+        weights_(job_.input(input_of(call, SY_KMEANS_SEED_IN_WEIGHTS))),
         out_(job_.output(call.outputs[SY_KMEANS_SEED_OUT_ROWS])),
         options_("-DBLOCK=" + std::to_string(rows_of_block_) +
                  "L -DTRIALS=" + std::to_string(kMostTrials)) {}
 
   std::int32_t run() {
-    nearest_ = job_.scratch(bytes(n_, sizeof(float)));
-    largest_ = job_.scratch(bytes(blocks_, sizeof(double)));
-    sums_ = job_.scratch(bytes(blocks_ * kMostTrials, sizeof(std::uint64_t)));
-    points_ = job_.scratch(bytes(kMostTrials, sizeof(std::uint64_t)));
-    drawn_ = job_.scratch(bytes(kMostTrials, sizeof(std::int64_t)));
+    nearest_ = job_.scratch(bytes_of(n_, sizeof(float)));
+    largest_ = job_.scratch(bytes_of(blocks_, sizeof(double)));
+    sums_ = job_.scratch(bytes_of(blocks_ * kMostTrials, sizeof(std::uint64_t)));
+    points_ = job_.scratch(bytes_of(kMostTrials, sizeof(std::uint64_t)));
+    drawn_ = job_.scratch(bytes_of(kMostTrials, sizeof(std::int64_t)));
     constexpr std::uint32_t kOne = 0x3F800000;  // 1.0f
-    job_.fill(nearest_, kOne, bytes(n_, sizeof(float)));
+    job_.fill(nearest_, kOne, bytes_of(n_, sizeof(float)));
     std::vector<std::int64_t> rows(static_cast<std::size_t>(k_));
     std::int64_t taken = -1;
     for (std::int64_t j = 0; j < k_ && job_.ok(); ++j) {
@@ -87,14 +81,11 @@ class Seeding {
       job_.poll(static_cast<double>(j + 1) / static_cast<double>(k_));
     }
     job_.write(out_.mem, static_cast<std::uint64_t>(out_.offset), rows.data(),
-               bytes(k_, sizeof(std::int64_t)));
+               bytes_of(k_, sizeof(std::int64_t)));
     return job_.finish();
   }
 
  private:
-  static std::uint64_t bytes(std::int64_t count, std::size_t size) {
-    return static_cast<std::uint64_t>(count) * size;
-  }
   void kernel(const char *name) { job_.kernel("kmeans_seed.cl", options_, name); }
   Job &matrix() {
     return job_.arg(n_).arg(static_cast<std::int32_t>(d_)).arg(n_ > 1 ? x_.strides[0] : 0).arg(x_);
@@ -114,7 +105,7 @@ class Seeding {
     weights().arg(nearest_).arg(largest_);
     over_blocks(0);
     std::vector<double> largest(static_cast<std::size_t>(blocks_));
-    job_.read(largest_, 0, largest.data(), bytes(blocks_, sizeof(double)));
+    job_.read(largest_, 0, largest.data(), bytes_of(blocks_, sizeof(double)));
     scale_ = std::ldexp(1.0, sy_kmeans_shift(*std::ranges::max_element(largest), n_));
   }
 
@@ -125,7 +116,7 @@ class Seeding {
     weights().arg(nearest_).arg(sums_);
     over_blocks(0);
     std::vector<std::uint64_t> sums(static_cast<std::size_t>(blocks_));
-    job_.read(sums_, 0, sums.data(), bytes(blocks_, sizeof(std::uint64_t)));
+    job_.read(sums_, 0, sums.data(), bytes_of(blocks_, sizeof(std::uint64_t)));
     if (!job_.ok()) return 0;
     const std::uint64_t total = std::accumulate(sums.begin(), sums.end(), std::uint64_t{0});
     const int trials = j == 0 ? 1 : trials_of(k_);
@@ -160,7 +151,7 @@ class Seeding {
     weights().arg(nearest_).arg(drawn_).arg(blocks_).arg(sums_);
     over_blocks(static_cast<double>(rows_of_block_ * trials) * pair_ns(d_));
     std::vector<std::uint64_t> parts(static_cast<std::size_t>(blocks_ * trials));
-    job_.read(sums_, 0, parts.data(), bytes(blocks_ * trials, sizeof(std::uint64_t)));
+    job_.read(sums_, 0, parts.data(), bytes_of(blocks_ * trials, sizeof(std::uint64_t)));
     std::size_t best = 0;
     std::uint64_t least = 0;
     for (std::size_t t = 0; t < static_cast<std::size_t>(trials); ++t) {

@@ -19,6 +19,18 @@ struct Array {
   bool present() const { return mem != nullptr; }
 };
 
+/// A call's tensors; NULL where it has none there.
+inline const sy_tensor *input_of(const sy_call &call, std::uint32_t slot) {
+  return slot < call.n_inputs ? call.inputs[slot] : nullptr;
+}
+inline const sy_tensor *output_of(const sy_call &call, std::uint32_t slot) {
+  return slot < call.n_outputs ? call.outputs[slot] : nullptr;
+}
+
+inline std::uint64_t bytes_of(std::int64_t count, std::uint64_t size) {
+  return static_cast<std::uint64_t>(count) * size;
+}
+
 class Job {
  public:
   /// Takes the device for the life of the job and starts it if need be.

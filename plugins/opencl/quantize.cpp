@@ -57,8 +57,8 @@ class Quantizer {
         x_tensor_(*call.inputs[SY_QUANTIZE_IN_X]),
         x_(job_.input(&x_tensor_)),
         codes_(job_.output(call.outputs[SY_QUANTIZE_OUT_CODES])),
-        scales_(job_.output(slot(call, SY_QUANTIZE_OUT_SCALES))),
-        biases_(job_.output(slot(call, SY_QUANTIZE_OUT_BIASES))),
+        scales_(job_.output(output_of(call, SY_QUANTIZE_OUT_SCALES))),
+        biases_(job_.output(output_of(call, SY_QUANTIZE_OUT_BIASES))),
         rows_(x_, x_tensor_),
         total_(Rows(x_tensor_).total()),
         flags_(job_.scratch(2 * sizeof(std::uint32_t))) {}
@@ -72,10 +72,6 @@ class Quantizer {
   }
 
  private:
-  static const sy_tensor *slot(const sy_call &call, std::uint32_t i) {
-    return i < call.n_outputs ? call.outputs[i] : nullptr;
-  }
-
   Job &rows_of() {
     return job_.arg(rows_.type)
         .arg(rows_.flat)

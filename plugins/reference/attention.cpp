@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Attention in f64, one query row after another: what every other backend is compared with.
-#include <switchyard/ops/attention_kv.h>
-
+#include <attention_params.hpp>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -129,14 +128,6 @@ struct Row {
   std::int64_t b, h, i;
 };
 
-/// The caller's parameters, zeros where its struct is shorter.
-sy_attention_kv_params params_of(const sy_call &call) {
-  sy_attention_kv_params p{};
-  const auto *given = static_cast<const sy_attention_params *>(call.params);
-  std::memcpy(&p, given, given->struct_size < sizeof p ? given->struct_size : sizeof p);
-  return p;
-}
-
 /// k or v with what belongs to it: rows of values, whatever they are stored as and wherever.
 struct Keys {
   const sy_tensor *codes, *scales, *biases, *table;
@@ -181,7 +172,7 @@ class Attention {
  public:
   explicit Attention(const sy_call &call)
       : call_(call),
-        kv_(params_of(call)),
+        kv_(cpu::attention_params(call)),
         p_(kv_.base),
         q_(*call.inputs[SY_ATTENTION_IN_Q]),
         o_(*call.outputs[SY_ATTENTION_OUT_O]),

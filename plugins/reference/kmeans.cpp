@@ -59,12 +59,13 @@ bool assign(const sy_call &call, std::int32_t *labels, float *distances, double 
     if (int8) {
       label = int8_label(row, centroids, d, k, rate);
       best = distance(row, centroids + label * d, d);
-    }
-    for (std::int64_t j = 1; j < k && !int8; ++j) {
-      const float candidate = distance(row, centroids + j * d, d);
-      if (candidate < best) {
-        best = candidate;
-        label = static_cast<std::int32_t>(j);
+    } else {
+      for (std::int64_t j = 1; j < k; ++j) {
+        const float candidate = distance(row, centroids + j * d, d);
+        if (candidate < best) {
+          best = candidate;
+          label = static_cast<std::int32_t>(j);
+        }
       }
     }
     if (labels != nullptr) labels[i] = label;

@@ -85,11 +85,8 @@ uint64_t estimate_decode(const KernelDef &, const Context &ctx, const sy_call &c
 #if HWY_TARGET <= HWY_AVX3
 int32_t supports_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
                        sy_error *reason) {
-  if (pair_tiles() == nullptr || (ctx.features & kFeatureBf16) == 0)
-    return failure(reason, SY_E_HARDWARE,
-                   "this processor or the isa setting offers no AVX512-BF16");
-  const int32_t status = supports_any(self, call, reason);
-  if (status != SY_OK) return status;
+  if (const int32_t status = needs_pairs(ctx, reason); status != SY_OK) return status;
+  if (const int32_t status = supports_any(self, call, reason); status != SY_OK) return status;
   if (unpack(call).format != SY_QUANT_NONE)
     return failure(reason, SY_E_UNSUPPORTED, "quantised keys would be rounded once more");
   return SY_OK;

@@ -6,8 +6,8 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#include <switchyard/ops/attention_kv.h>
 
+#include "../attention_params.hpp"
 #include "../failure.hpp"
 #include "../parallel.hpp"
 
@@ -78,10 +78,7 @@ inline Call unpack(const sy_call &call) {
   if (shared) c.hkv = 1;
   c.group = c.hkv > 0 ? c.hq / c.hkv : 0;
   c.rows = c.group * c.lq;
-  const auto *given = static_cast<const sy_attention_params *>(call.params);
-  sy_attention_kv_params p;  // zeros where the caller's is shorter
-  memset(&p, 0, sizeof(p));
-  memcpy(&p, given, given->struct_size < sizeof(p) ? given->struct_size : sizeof(p));
+  const sy_attention_kv_params p = attention_params(call);
   c.causal = p.base.causal;
   c.scale = p.base.scale;
   c.softcap = p.base.softcap;

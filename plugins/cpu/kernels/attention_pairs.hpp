@@ -5,6 +5,9 @@
 
 #include <stdint.h>
 
+#include "../failure.hpp"
+#include "../kernel.hpp"
+
 namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace attention {
@@ -26,6 +29,12 @@ struct PairTiles {
 
 /// NULL in builds for instruction sets that have no such processors.
 const PairTiles *pair_tiles() noexcept;
+
+/// Refuses where they are missing, or their instruction.
+[[gnu::always_inline]] static inline int32_t needs_pairs(const Context &ctx, sy_error *reason) {
+  if (pair_tiles() != nullptr && (ctx.features & kFeatureBf16) != 0) return SY_OK;
+  return failure(reason, SY_E_HARDWARE, "this processor or the isa setting offers no AVX512-BF16");
+}
 
 }  // namespace attention
 }  // namespace SY_ISA

@@ -90,23 +90,20 @@ constexpr PairTiles kTiles = {{score<1>, score<2>, score<3>},
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu
 #pragma GCC pop_options
-
-namespace switchyard::cpu {
-inline namespace SY_ISA {
-namespace attention {
-const PairTiles *pair_tiles() noexcept { return &kTiles; }
-}  // namespace attention
-}  // namespace SY_ISA
-}  // namespace switchyard::cpu
-
-#else
-
-namespace switchyard::cpu {
-inline namespace SY_ISA {
-namespace attention {
-const PairTiles *pair_tiles() noexcept { return nullptr; }
-}  // namespace attention
-}  // namespace SY_ISA
-}  // namespace switchyard::cpu
-
 #endif
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace attention {
+
+const PairTiles *pair_tiles() noexcept {
+#if defined(__AVX512BW__)
+  return &kTiles;
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace attention
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu

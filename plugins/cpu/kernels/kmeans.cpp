@@ -25,6 +25,11 @@ int32_t in_host_memory(const sy_call &call, sy_error *reason) {
   return SY_OK;
 }
 
+int32_t needs_vnni(const Context &ctx, sy_error *reason) {
+  if ((ctx.features & kFeatureVnni) != 0) return SY_OK;
+  return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
+}
+
 int32_t no_flags(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
   if (kmeans_flags(call) != 0)
     return failure(reason, SY_E_UNSUPPORTED, "labels by distance only, not by 8-bit codes");
@@ -38,22 +43,31 @@ int32_t few_columns(const KernelDef &self, const Context &ctx, const sy_call &ca
   return no_flags(self, ctx, call, reason);
 }
 
+struct CallSizes {
+  double n, d, k;
+};
+CallSizes sizes_of(const KMeansCall &k) {
+  return {static_cast<double>(k.n), static_cast<double>(k.d), static_cast<double>(k.k)};
+}
+
+/// Rows are shared by the threads, centroids are prepared by one.
+uint64_t time_of(const Context &ctx, const sy_call &call, double rows_ns, double centroids_ns) {
+  const uint32_t threads = thread_count(ctx, call);
+  return static_cast<uint64_t>(rows_ns / threads + centroids_ns) + 1000u * threads;
+}
+
 /// One multiply-add in 16 lanes and a cycle; the epilogue and the rows' own work on top.
 uint64_t filter_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
-  const KMeansCall k = kmeans_call(call, kAssign);
-  const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
-               c = static_cast<double>(k.k);
+  const auto [n, d, c] = sizes_of(kmeans_call(call, kAssign));
   const double a_lane = kWide ? 0.018 : 0.020;  // ns
   const double rows = n * (c * (d + 3) * a_lane + d * 0.3 + 15);
-  const uint32_t threads = thread_count(ctx, call);
-  return static_cast<uint64_t>(rows / threads + c * d * 0.7) + 1000u * threads;
+  return time_of(ctx, call, rows, c * d * 0.7);
 }
 
 #if SY_KMEANS_BYTES
 int32_t filters_with_vnni(const KernelDef &self, const Context &ctx, const sy_call &call,
                           sy_error *reason) {
-  if ((ctx.features & kFeatureVnni) == 0)
-    return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
+  if (const int32_t status = needs_vnni(ctx, reason); status != SY_OK) return status;
   if (call.inputs[SY_KMEANS_IN_X]->shape[1] > Int8Scores::kMostColumns)
     return failure(reason, SY_E_UNSUPPORTED, "more than 16384 columns: 32-bit sums could overflow");
   return no_flags(self, ctx, call, reason);
@@ -62,21 +76,15 @@ int32_t filters_with_vnni(const KernelDef &self, const Context &ctx, const sy_ca
 /// Four multiply-adds in a lane; turning sums into scores, and rows into integers, on top. With few
 /// columns centroids are close together for what eight bits tell: many are compared.
 uint64_t int8_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
-  const KMeansCall k = kmeans_call(call, kAssign);
-  const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
-               c = static_cast<double>(k.k);
+  const auto [n, d, c] = sizes_of(kmeans_call(call, kAssign));
   const double compared = d < 16 ? 0.16 * (16 - d) : 0;
   const double rows = n * (c * (d * 0.0047 + 0.07 + compared) + d * 0.5 + 20);
-  const uint32_t threads = thread_count(ctx, call);
-  return static_cast<uint64_t>(rows / threads + c * d * 1.5) + 1000u * threads;
+  return time_of(ctx, call, rows, c * d * 1.5);
 }
-#endif
 
-#if SY_KMEANS_BYTES
 int32_t filters_in_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
                          sy_error *reason) {
-  if ((ctx.features & kFeatureVnni) == 0)
-    return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
+  if (const int32_t status = needs_vnni(ctx, reason); status != SY_OK) return status;
   if (call.inputs[SY_KMEANS_IN_X]->shape[1] > Filter16Method::kMostColumns)
     return failure(reason, SY_E_UNSUPPORTED, "more than 128 columns: 8 bits would be better");
   return no_flags(self, ctx, call, reason);
@@ -84,12 +92,9 @@ int32_t filters_in_pairs(const KernelDef &self, const Context &ctx, const sy_cal
 
 /// Two multiply-adds in a lane, the least two of the sums, and a row's own distance.
 uint64_t pairs_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
-  const KMeansCall k = kmeans_call(call, kAssign);
-  const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
-               c = static_cast<double>(k.k);
+  const auto [n, d, c] = sizes_of(kmeans_call(call, kAssign));
   const double rows = n * (c * (d / 2 + 3) * 0.28 / kLanes + d * 0.3 + 15);
-  const uint32_t threads = thread_count(ctx, call);
-  return static_cast<uint64_t>(rows / threads + c * d * 1.5) + 1000u * threads;
+  return time_of(ctx, call, rows, c * d * 1.5);
 }
 #endif
 
@@ -97,8 +102,8 @@ template <class Products>
 int32_t int8_mode(const KernelDef &, const Context &ctx, const sy_call &call, sy_error *reason) {
   if (kmeans_flags(call) != SY_KMEANS_INT8)
     return failure(reason, SY_E_UNSUPPORTED, "labels by 8-bit codes only, not by distance");
-  if (Products::kNeedsVnni && (ctx.features & kFeatureVnni) == 0)
-    return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
+  if (Products::kNeedsVnni)
+    if (const int32_t status = needs_vnni(ctx, reason); status != SY_OK) return status;
   if (call.inputs[SY_KMEANS_IN_X]->shape[1] > kMostInt8Columns)
     return failure(reason, SY_E_UNSUPPORTED, "more than 32768 columns: 32-bit sums could overflow");
   return in_host_memory(call, reason);
@@ -107,13 +112,10 @@ int32_t int8_mode(const KernelDef &, const Context &ctx, const sy_call &call, sy
 /// A product in each lane and cycle, and what finding the least of the sums takes.
 template <class Products>
 uint64_t int8_mode_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
-  const KMeansCall k = kmeans_call(call, kAssign);
-  const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
-               c = static_cast<double>(k.k);
+  const auto [n, d, c] = sizes_of(kmeans_call(call, kAssign));
   const double a_score = (d / Products::kCodes * (Products::kNeedsVnni ? 1 : 1.2) + 3) * 0.28;
   const double rows = n * (c * a_score / kLanes + d * 0.5 + 20);
-  const uint32_t threads = thread_count(ctx, call);
-  return static_cast<uint64_t>(rows / threads + c * d * 1.5) + 1000u * threads;
+  return time_of(ctx, call, rows, c * d * 1.5);
 }
 
 /// Sorting (where no state keeps the order), a share of the centroids for each box, and the
@@ -121,8 +123,7 @@ uint64_t int8_mode_estimate(const KernelDef &, const Context &ctx, const sy_call
 template <bool step>
 uint64_t blocks_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
   const KMeansCall k = kmeans_call(call, kAssign);
-  const double n = static_cast<double>(k.n), d = static_cast<double>(k.d),
-               c = static_cast<double>(k.k);
+  const auto [n, d, c] = sizes_of(k);
   // The d-th root of the centroids a small box, by Newton's method.
   const double target = c * kSmallBox / static_cast<double>(segment_rows(k.n));
   double root = 1;
@@ -137,8 +138,7 @@ uint64_t blocks_estimate(const KernelDef &, const Context &ctx, const sy_call &c
   const double a_distance = (kWide ? 0.04 : 0.08) * (3 * d + 3);
   const double rows = n * ((step ? 5 : 20) + d + near * a_distance * 1.2 +
                            c * (kWide ? 0.0002 : 0.0004) * (7 * d + 4));
-  const uint32_t threads = thread_count(ctx, call);
-  return static_cast<uint64_t>(rows / threads + c * d) + 1000u * threads;
+  return time_of(ctx, call, rows, c * d);
 }
 
 template <class Method, bool step>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// Values as small integers, and the 32-bit words in which they are multiplied. Part of the kernel
-/// sources (needs SY_ISA).
+/// Values as small integers, the 32-bit words in which they are multiplied, and their sums. Part of
+/// the kernel sources (needs SY_ISA).
 
 #include <string.h>
 
@@ -52,6 +52,65 @@ HWY_INLINE void each_word(int64_t d, int64_t m, const Code *eight, const Fn &fn)
     uint32_t word;
     memcpy(&word, eight + i, sizeof word);
     fn((m + i) / kCodes, word);
+  }
+}
+
+using Ints = hn::RebindToSigned<Points>;
+constexpr int64_t kCodePanel = 2 * kLanes;  // points in a panel of codes
+
+HWY_INLINE hn::Vec<Ints> load_words(const uint32_t *x) {
+  return hn::BitCast(Ints(), hn::Load(hn::RebindToUnsigned<Points>(), x));
+}
+
+/// One centroid's sums with a panel of codes.
+template <class Products>
+struct PanelSums {
+  hn::Vec<Ints> at0, at1;
+  HWY_INLINE explicit PanelSums(int32_t first) : at0(hn::Set(Ints(), first)), at1(at0) {}
+  HWY_INLINE void add(hn::Vec<Ints> x0, hn::Vec<Ints> x1, uint32_t word) {
+    const auto c = hn::Set(Ints(), static_cast<int32_t>(word));
+    Products::add(at0, x0, c);
+    Products::add(at1, x1, c);
+  }
+};
+
+/// take(j, sums, sums) for the k centroids, and those that pad their last group, in their order:
+/// starts[j] and the products of panel [blocks][kCodePanel] with codes [groups][blocks][kGroup].
+template <class Products, class Take>
+HWY_INLINE void each_sum(const uint32_t *HWY_RESTRICT panel, int64_t blocks, int64_t k,
+                         const uint32_t *HWY_RESTRICT codes, const int32_t *starts,
+                         const Take &take) {
+  using Sums = PanelSums<Products>;
+  for (int64_t j = 0; j < k; j += kGroup) {
+    const int32_t *first = starts + j;
+    // By name: as an array they would be kept in memory too. Narrow groups need four of them.
+    constexpr int64_t kMore = kGroup == 8 ? 4 : 0;
+    Sums s0(first[0]), s1(first[1]), s2(first[2]), s3(first[3]), s4(first[kMore]),
+        s5(first[kMore + 1]), s6(first[kMore + 2]), s7(first[kMore + 3]);
+    const uint32_t *HWY_RESTRICT x = panel;
+    for (int64_t b = 0; b < blocks; ++b, x += kCodePanel, codes += kGroup) {
+      const auto x0 = load_words(x), x1 = load_words(x + kLanes);
+      s0.add(x0, x1, codes[0]);
+      s1.add(x0, x1, codes[1]);
+      s2.add(x0, x1, codes[2]);
+      s3.add(x0, x1, codes[3]);
+      if constexpr (kGroup == 8) {
+        s4.add(x0, x1, codes[4]);
+        s5.add(x0, x1, codes[5]);
+        s6.add(x0, x1, codes[6]);
+        s7.add(x0, x1, codes[7]);
+      }
+    }
+    take(j, s0.at0, s0.at1);
+    take(j + 1, s1.at0, s1.at1);
+    take(j + 2, s2.at0, s2.at1);
+    take(j + 3, s3.at0, s3.at1);
+    if constexpr (kGroup == 8) {
+      take(j + 4, s4.at0, s4.at1);
+      take(j + 5, s5.at0, s5.at1);
+      take(j + 6, s6.at0, s6.at1);
+      take(j + 7, s7.at0, s7.at1);
+    }
   }
 }
 

@@ -88,15 +88,10 @@ struct FilterMethod {
 template <class Scores>
 inline void FilterMethod<Scores>::order_centroids(const Context &ctx, const KMeansCall &k,
                                                   uint32_t threads) {
-  const int64_t batch = 1 + 8192 / k.d;
-  auto measure = [&](uint64_t index) {
-    const int64_t begin = static_cast<int64_t>(index) * batch;
-    for (int64_t j = begin; j < min_of(k.k, begin + batch); ++j) {
-      order[j] = static_cast<int32_t>(j);
-      drift[j] = last == nullptr ? 0.0f : drift_of(last->centroids + j * k.d, k.centroid(j), k.d);
-    }
-  };
-  for_each(ctx, static_cast<uint64_t>(ceil_of(k.k, batch)), threads, measure);
+  for_batches(ctx, k.k, k.d, threads, [&](int64_t j) {
+    order[j] = static_cast<int32_t>(j);
+    drift[j] = last == nullptr ? 0.0f : drift_of(last->centroids + j * k.d, k.centroid(j), k.d);
+  });
   if (last != nullptr) sort_by_drift(order, k.k, drift);
   groups = ceil_of(k.k, kGroup);
   for (int64_t j = k.k; j < groups * kGroup; ++j) order[j] = -1;
@@ -126,13 +121,9 @@ inline void FilterMethod<Scores>::setup(const Context &ctx, const KMeansCall &k,
   last = state;
   order_centroids(ctx, k, threads);
   frame_origin(ctx, k, threads, mu);
-  const int64_t batch = 1 + 8192 / (k.d * kGroup);
-  auto pack = [&](uint64_t index) {
-    const int64_t begin = static_cast<int64_t>(index) * batch;
-    for (int64_t g = begin; g < min_of(groups, begin + batch); ++g)
-      group_squares[g] = scores.pack_group(k, mu, order + g * kGroup, g);
-  };
-  for_each(ctx, static_cast<uint64_t>(ceil_of(groups, batch)), threads, pack);
+  for_batches(ctx, groups, k.d * kGroup, threads, [&](int64_t g) {
+    group_squares[g] = scores.pack_group(k, mu, order + g * kGroup, g);
+  });
   double largest = 0;
   for (int64_t g = 0; g < groups; ++g)
     largest = group_squares[g] > largest ? group_squares[g] : largest;

@@ -26,10 +26,9 @@ namespace {
 
 struct Filter16Method {
   static constexpr int64_t kMostColumns = 128;  // beyond, eight bits are better
-  static constexpr int64_t kPoints = 2 * kLanes;
+  static constexpr int64_t kPoints = kCodePanel;
   static constexpr float kLeast = 0x1p-100f;  // D* below this may have lost too much
   static_assert(kInertiaBlock % kPoints == 0 && kGroup == 8);
-  using Ints = hn::RebindToSigned<Points>;
   using V = hn::Vec<Ints>;
 
   struct Task {
@@ -99,21 +98,6 @@ struct Filter16Method {
               int32_t *labels, float *distances) const;
 
   State *states_frame;
-
- private:
-  static HWY_INLINE V load(const uint32_t *x) {
-    return hn::BitCast(Ints(), hn::Load(hn::RebindToUnsigned<Points>(), x));
-  }
-  /// One centroid against a panel.
-  struct Sums {
-    V at0, at1;
-    HWY_INLINE explicit Sums(int32_t first) : at0(hn::Set(Ints(), first)), at1(at0) {}
-    HWY_INLINE void add(V x0, V x1, uint32_t word) {
-      const V c = hn::Set(Ints(), static_cast<int32_t>(word));
-      add_pairs(at0, x0, c);
-      add_pairs(at1, x1, c);
-    }
-  };
 };
 
 /// mu, and the rate that takes the farthest coordinate to L.
@@ -148,12 +132,8 @@ inline void Filter16Method::setup(const Context &ctx, const KMeansCall &k, const
   frame = kept ? *states_frame : State{nullptr, nullptr, own_mu, 0};
   if (!filled) find_frame(ctx, k, threads);
   if (kept) states_frame->rate = frame.rate;
-  const int64_t groups = ceil_of(k.k, kGroup), batch = 1 + 8192 / (k.d * kGroup);
-  auto pack = [&](uint64_t index) {
-    const int64_t begin = static_cast<int64_t>(index) * batch;
-    for (int64_t g = begin; g < min_of(groups, begin + batch); ++g) pack_group(k, g);
-  };
-  for_each(ctx, static_cast<uint64_t>(ceil_of(groups, batch)), threads, pack);
+  const int64_t groups = ceil_of(k.k, kGroup);
+  for_batches(ctx, groups, k.d * kGroup, threads, [&](int64_t g) { pack_group(k, g); });
   double worst = 0;
   for (int64_t g = 0; g < groups; ++g) worst = lost[g] > worst ? lost[g] : worst;
   const double d = static_cast<double>(k.d), theta = (d / 16 + 7) * 0x1p-24 * (1 + 0x1p-10);
@@ -226,45 +206,18 @@ inline void Filter16Method::nearest(const KMeansCall &k, const uint32_t *HWY_RES
                                     int32_t *HWY_RESTRICT labels, int32_t *HWY_RESTRICT least,
                                     int32_t *HWY_RESTRICT second) const {
   const Ints lanes;
-  const int64_t blocks = blocks_of(k.d);
-  const uint32_t *HWY_RESTRICT c = codes;
   V least0 = hn::Set(lanes, INT32_MAX), least1 = least0, next0 = least0, next1 = least0,
     label0 = hn::Zero(lanes), label1 = label0;
-  for (int64_t j = 0; j < k.k; j += kGroup) {
-    const int32_t *first = norms + j;
-    // By name: as an array they would be kept in memory too.
-    Sums s0(first[0]), s1(first[1]), s2(first[2]), s3(first[3]), s4(first[4]), s5(first[5]),
-        s6(first[6]), s7(first[7]);
-    const uint32_t *HWY_RESTRICT x = panel;
-    for (int64_t b = 0; b < blocks; ++b, x += kPoints, c += kGroup) {
-      const V x0 = load(x), x1 = load(x + kLanes);
-      s0.add(x0, x1, c[0]);
-      s1.add(x0, x1, c[1]);
-      s2.add(x0, x1, c[2]);
-      s3.add(x0, x1, c[3]);
-      s4.add(x0, x1, c[4]);
-      s5.add(x0, x1, c[5]);
-      s6.add(x0, x1, c[6]);
-      s7.add(x0, x1, c[7]);
-    }
-    const auto take = [&](int64_t r, V score0, V score1) HWY_ATTR {
-      const V name = hn::Set(lanes, static_cast<int32_t>(j + r));
-      next0 = hn::Min(next0, hn::Max(score0, least0));
-      next1 = hn::Min(next1, hn::Max(score1, least1));
-      label0 = hn::IfThenElse(hn::Lt(score0, least0), name, label0);
-      label1 = hn::IfThenElse(hn::Lt(score1, least1), name, label1);
-      least0 = hn::Min(score0, least0);
-      least1 = hn::Min(score1, least1);
-    };
-    take(0, s0.at0, s0.at1);
-    take(1, s1.at0, s1.at1);
-    take(2, s2.at0, s2.at1);
-    take(3, s3.at0, s3.at1);
-    take(4, s4.at0, s4.at1);
-    take(5, s5.at0, s5.at1);
-    take(6, s6.at0, s6.at1);
-    take(7, s7.at0, s7.at1);
-  }
+  const auto take = [&](int64_t j, V score0, V score1) HWY_ATTR {
+    const V name = hn::Set(lanes, static_cast<int32_t>(j));
+    next0 = hn::Min(next0, hn::Max(score0, least0));
+    next1 = hn::Min(next1, hn::Max(score1, least1));
+    label0 = hn::IfThenElse(hn::Lt(score0, least0), name, label0);
+    label1 = hn::IfThenElse(hn::Lt(score1, least1), name, label1);
+    least0 = hn::Min(score0, least0);
+    least1 = hn::Min(score1, least1);
+  };
+  each_sum<VnniPairs>(panel, blocks_of(k.d), k.k, codes, norms, take);
   hn::Store(label0, lanes, labels);
   hn::Store(label1, lanes, labels + kLanes);
   hn::Store(least0, lanes, least);
@@ -283,8 +236,8 @@ HWY_NOINLINE void Filter16Method::compare(const KMeansCall &k, const uint32_t *p
   for (int64_t j = 0; j < k.k; j += kGroup) {
     auto sum = hn::LoadU(eight, norms + j);
     for (int64_t b = 0; b < blocks; ++b, c += kGroup)
-      add_pairs(sum, hn::Set(eight, static_cast<int32_t>(panel[b * kPoints + p])),
-                hn::BitCast(eight, hn::LoadU(hn::RebindToUnsigned<decltype(eight)>(), c)));
+      VnniPairs::add(sum, hn::Set(eight, static_cast<int32_t>(panel[b * kPoints + p])),
+                     hn::BitCast(eight, hn::LoadU(hn::RebindToUnsigned<decltype(eight)>(), c)));
     uint64_t bits = 0;
     hn::StoreMaskBits(eight, hn::Lt(sum, hn::Set(eight, limit + 1)),
                       reinterpret_cast<uint8_t *>(&bits));

@@ -10,6 +10,18 @@ namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace {
 
+/// fn(i) for each i < count of `values` values each, about 8,192 values at a time.
+template <class Fn>
+inline void for_batches(const Context &ctx, int64_t count, int64_t values, uint32_t threads,
+                        const Fn &fn) {
+  const int64_t batch = 1 + 8192 / values;
+  auto run = [&](uint64_t index) {
+    const int64_t begin = static_cast<int64_t>(index) * batch;
+    for (int64_t i = begin; i < min_of(count, begin + batch); ++i) fn(i);
+  };
+  for_each(ctx, static_cast<uint64_t>(ceil_of(count, batch)), threads, run);
+}
+
 /// mu[m], the mean of the centroids: near the mean of the data, so that subtracting it removes
 /// offsets that would blow up the bound. Any vector is correct.
 inline void frame_origin(const Context &ctx, const KMeansCall &k, uint32_t threads, float *mu) {

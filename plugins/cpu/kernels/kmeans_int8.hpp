@@ -19,7 +19,7 @@ template <class Products>
 struct Int8Method {
   using Code = typename Products::Code;
   static constexpr int64_t kCodes = Products::kCodes;
-  static constexpr int64_t kPoints = 2 * kLanes;
+  static constexpr int64_t kPoints = kCodePanel;
   static_assert(kInertiaBlock % kPoints == 0 && 4 == kCodes * sizeof(Code));
 
   struct Task {
@@ -60,12 +60,8 @@ struct Int8Method {
     // A finished pass before this one has left the codes of all rows.
     filled = last != nullptr && kept->rate == k.rate;
     if (kept != nullptr) kept->rate = k.rate;
-    const int64_t groups = ceil_of(k.k, kGroup), batch = 1 + 8192 / (k.d * kGroup);
-    auto pack = [&](uint64_t index) {
-      const int64_t begin = static_cast<int64_t>(index) * batch;
-      for (int64_t g = begin; g < min_of(groups, begin + batch); ++g) pack_group(k, g);
-    };
-    for_each(ctx, static_cast<uint64_t>(ceil_of(groups, batch)), threads, pack);
+    for_batches(ctx, ceil_of(k.k, kGroup), k.d * kGroup, threads,
+                [&](int64_t g) { pack_group(k, g); });
   }
 
   void pack_group(const KMeansCall &k, int64_t g) const {
@@ -121,69 +117,22 @@ struct Int8Method {
                int32_t *HWY_RESTRICT labels) const {
     const Ints lanes;
     using V = hn::Vec<Ints>;
-    const int64_t blocks = blocks_of(k.d);
-    const uint32_t *HWY_RESTRICT c = codes;
     V least0 = hn::Set(lanes, INT32_MAX), least1 = least0, label0 = hn::Zero(lanes),
       label1 = label0;
-    for (int64_t j = 0; j < k.k; j += kGroup) {
-      const int32_t *first = starts + j;
-      // By name: as an array they would be kept in memory too. Narrow groups need four of them.
-      constexpr int64_t kMore = kGroup == 8 ? 4 : 0;
-      Sums s0(first[0]), s1(first[1]), s2(first[2]), s3(first[3]), s4(first[kMore]),
-          s5(first[kMore + 1]), s6(first[kMore + 2]), s7(first[kMore + 3]);
-      const uint32_t *HWY_RESTRICT x = panel;
-      for (int64_t b = 0; b < blocks; ++b, x += kPoints, c += kGroup) {
-        const V x0 = load(x), x1 = load(x + kLanes);
-        s0.add(x0, x1, c[0]);
-        s1.add(x0, x1, c[1]);
-        s2.add(x0, x1, c[2]);
-        s3.add(x0, x1, c[3]);
-        if constexpr (kGroup == 8) {
-          s4.add(x0, x1, c[4]);
-          s5.add(x0, x1, c[5]);
-          s6.add(x0, x1, c[6]);
-          s7.add(x0, x1, c[7]);
-        }
-      }
-      const auto take = [&](int64_t r, V sum0, V sum1) HWY_ATTR {
-        const V norm = hn::Set(lanes, norms[j + r]);
-        const V name = hn::Set(lanes, static_cast<int32_t>(j + r));
-        const V score0 = hn::Sub(norm, hn::Add(sum0, sum0)),
-                score1 = hn::Sub(norm, hn::Add(sum1, sum1));
-        // The lowest name among equals stays.
-        label0 = hn::IfThenElse(hn::Lt(score0, least0), name, label0);
-        label1 = hn::IfThenElse(hn::Lt(score1, least1), name, label1);
-        least0 = hn::Min(score0, least0);
-        least1 = hn::Min(score1, least1);
-      };
-      take(0, s0.at0, s0.at1);
-      take(1, s1.at0, s1.at1);
-      take(2, s2.at0, s2.at1);
-      take(3, s3.at0, s3.at1);
-      if constexpr (kGroup == 8) {
-        take(4, s4.at0, s4.at1);
-        take(5, s5.at0, s5.at1);
-        take(6, s6.at0, s6.at1);
-        take(7, s7.at0, s7.at1);
-      }
-    }
+    const auto take = [&](int64_t j, V sum0, V sum1) HWY_ATTR {
+      const V norm = hn::Set(lanes, norms[j]);
+      const V name = hn::Set(lanes, static_cast<int32_t>(j));
+      const V score0 = hn::Sub(norm, hn::Add(sum0, sum0)),
+              score1 = hn::Sub(norm, hn::Add(sum1, sum1));
+      // The lowest name among equals stays.
+      label0 = hn::IfThenElse(hn::Lt(score0, least0), name, label0);
+      label1 = hn::IfThenElse(hn::Lt(score1, least1), name, label1);
+      least0 = hn::Min(score0, least0);
+      least1 = hn::Min(score1, least1);
+    };
+    each_sum<Products>(panel, blocks_of(k.d), k.k, codes, starts, take);
     hn::Store(label0, lanes, labels);
     hn::Store(label1, lanes, labels + kLanes);
-  }
-
-  using Ints = hn::RebindToSigned<Points>;
-  /// One centroid against a panel.
-  struct Sums {
-    hn::Vec<Ints> at0, at1;
-    HWY_INLINE explicit Sums(int32_t first) : at0(hn::Set(Ints(), first)), at1(at0) {}
-    HWY_INLINE void add(hn::Vec<Ints> x0, hn::Vec<Ints> x1, uint32_t word) {
-      const auto c = hn::Set(Ints(), static_cast<int32_t>(word));
-      Products::add(at0, x0, c);
-      Products::add(at1, x1, c);
-    }
-  };
-  static HWY_INLINE hn::Vec<Ints> load(const uint32_t *x) {
-    return hn::BitCast(Ints(), hn::Load(hn::RebindToUnsigned<Points>(), x));
   }
 };
 

@@ -24,11 +24,13 @@ struct ByteProducts {
   }
 };
 
-/// Adds two products of 16-bit integers to each lane, by AVX-512 VNNI too.
-template <class V>
-HWY_INLINE void add_pairs(V &sum, V x, V c) {
-  asm("vpdpwssd %2, %1, %0" : "+v"(sum.raw) : "v"(x.raw), "v"(c.raw));
-}
+/// Two 16-bit integers a lane, by AVX-512 VNNI too.
+struct VnniPairs {
+  template <class V>
+  static HWY_INLINE void add(V &sum, V x, V c) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum.raw) : "v"(x.raw), "v"(c.raw));
+  }
+};
 #endif
 
 /// Two codes a lane.

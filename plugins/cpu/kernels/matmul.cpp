@@ -112,10 +112,8 @@ constexpr KernelDef gemm(const char *name, const Type &type, Run run,
 #if HWY_TARGET <= HWY_AVX3
 int32_t supports_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
                        sy_error *reason) {
-  if (pair_tiles() == nullptr || (ctx.features & kFeatureBf16) == 0)
-    return failure(reason, SY_E_HARDWARE,
-                   "this processor or the isa setting offers no AVX512-BF16");
-  return supports_gemm(self, ctx, call, reason);
+  const int32_t status = needs_pairs(ctx, reason);
+  return status == SY_OK ? supports_gemm(self, ctx, call, reason) : status;
 }
 
 uint64_t estimate_pairs(const KernelDef &, const Context &ctx, const sy_call &call) {

@@ -20,6 +20,7 @@ using attention::DF;
 using attention::interleave_pairs;
 using attention::kLanes;
 using attention::min64;
+using attention::needs_pairs;
 using attention::pair_tiles;
 using attention::round_up64;
 using attention::run_tasks;

@@ -29,23 +29,20 @@ const Int8Format *const kTable = kFormatTable<Vnni>;
 }  // namespace SY_ISA
 }  // namespace switchyard::cpu
 #pragma GCC pop_options
-
-namespace switchyard::cpu {
-inline namespace SY_ISA {
-namespace matmul {
-const Int8Format *vnni_formats() noexcept { return kTable; }
-}  // namespace matmul
-}  // namespace SY_ISA
-}  // namespace switchyard::cpu
-
-#else
-
-namespace switchyard::cpu {
-inline namespace SY_ISA {
-namespace matmul {
-const Int8Format *vnni_formats() noexcept { return nullptr; }
-}  // namespace matmul
-}  // namespace SY_ISA
-}  // namespace switchyard::cpu
-
 #endif
+
+namespace switchyard::cpu {
+inline namespace SY_ISA {
+namespace matmul {
+
+const Int8Format *vnni_formats() noexcept {
+#if defined(__AVX512BW__)
+  return kTable;
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace matmul
+}  // namespace SY_ISA
+}  // namespace switchyard::cpu
