@@ -230,6 +230,34 @@ TEST(Adaptive, OneDisturbedTimingIsForgiven) {
   EXPECT_EQ(yard.chosen(1e7), "team");
 }
 
+TEST(Adaptive, ALongFirstCallDoesNotOutweighTheAuthor) {
+  // It came first, and paid for the pages of the caller's new outputs.
+  Yard yard({{"team", 0, 0.02}, {"one", 0, 0.03}});
+  yard.slow_down(0, 5);
+  yard.call(1e9);
+  yard.slow_down(0, 1);
+  for (int i = 0; i < 20; ++i) yard.call(1e9);
+  EXPECT_EQ(yard.chosen(1e9), "team");
+}
+
+TEST(Adaptive, DisturbedTimingsOfTheFasterOneAreOutvoted) {
+  // Kernels with threads suffer most on a busy machine: here every second call of theirs.
+  Yard yard({{"one", 0, 0.03}, {"team", 0, 0.02}});
+  const Choice &team = *yard.decision(1e9).choices[0];
+  ASSERT_EQ(team.candidate->backend, "team");
+  for (int i = 0; i < 40; ++i) {
+    yard.slow_down(1, team.samples.count() < 3 && team.samples.count() != 1 ? 4 : 1);
+    yard.call(1e9);
+  }
+  EXPECT_EQ(yard.chosen(1e9), "team");
+}
+
+TEST(Adaptive, APlainReferenceIsNotTriedAgainstItsEstimate) {
+  Yard yard({{"one", 100, 0.10}, {"plain", 100, 10, 1, "same", true}});
+  for (int i = 0; i < 50; ++i) yard.call(1e4);
+  EXPECT_EQ(yard.decision(1e4).choices[1]->samples.count(), 0);
+}
+
 TEST(Adaptive, NothingIsTriedWithoutABudget) {
   Options options;
   options.exploration_share = 0;

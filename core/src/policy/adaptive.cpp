@@ -21,11 +21,25 @@ constexpr double kLongNs = 50e6;  // no scheduler's quantum adds as much to a ti
 constexpr int kTrialRounds = 3, kConfirmRounds = 7;
 constexpr int kMostFilled = 4;  // first calls of series that are not counted, of each kernel
 
-/// How much slower than the best a candidate may look after so many timings and still be tried. A
-/// single one may be a disturbance, unless it is long.
-double tolerance(int samples, double ns) noexcept {
-  if (samples == 1 && ns < kLongNs) return INFINITY;
-  return samples >= Choice::kFewSamples ? 1.25 : 2;
+/// By its author's estimate `c` is no slower than `best`.
+bool promised(const Choice &c, const Choice &best) noexcept {
+  return c.prior_ns > 0 && c.prior_ns <= best.prior_ns;
+}
+
+/// Its fastest timing beats that of `best`, so what makes its others slower may be a disturbance:
+/// it takes more timings to say.
+bool unclear(const Choice &c, const Choice &best, double margin) noexcept {
+  return &c != &best && c.samples.count() < kConfirmRounds &&
+         c.samples.minimum() < best.samples.minimum() * (1 - margin);
+}
+
+/// How many times slower than `best` a tried choice may look and still be tried. A single timing
+/// may be a disturbance, unless it is long; but a class's first call also pays for the pages of new
+/// outputs, so a long one alone does not outweigh the author's estimate.
+double tolerance(const Choice &c, const Choice &best) noexcept {
+  const int n = c.samples.count();
+  if (n == 1 && (c.typical_ns() < kLongNs || promised(c, best))) return INFINITY;
+  return n >= Choice::kFewSamples ? 1.25 : 2;
 }
 
 const Choice *fastest(const Decision &d) {
@@ -68,8 +82,9 @@ bool Selector::affordable(const Decision &d, const Choice &c, const Choice *best
   const double best_ns = best->samples.median();
   const double expected = c.expected_ns() > 0 ? c.expected_ns() : best_ns;
   const double extra = std::max(0.0, expected - best_ns);
-  // Its author promises it is no slower: a disturbed timing does not end its trial.
-  if (c.samples.count() < Choice::kFewSamples && c.prior_ns > 0 && c.prior_ns <= best->prior_ns)
+  // It may well be the faster one: disturbed timings do not end its trial.
+  if (c.samples.count() < Choice::kFewSamples ? promised(c, *best)
+                                              : unclear(c, *best, options_.margin))
     return budget_.allows(extra);
   const auto total = static_cast<double>(d.total_ns.load(std::memory_order_relaxed));
   return d.extra_ns + extra <= std::max(kStartCalls * best_ns, budget_.share() * total) &&
@@ -138,16 +153,15 @@ void Selector::prune(Decision &d) const {
     if (n > 0) {
       const bool apart = n >= 5 && c->samples.interval().low > best->samples.interval().high;
       const double ns = c->typical_ns();
-      if (ns > tolerance(n, ns) * best_ns || apart)
+      if ((ns > tolerance(*c, *best) * best_ns && !unclear(*c, *best, options_.margin)) || apart)
         c->pruned = fmt::format("{:.2f} times slower than {} when tried", ns / best_ns,
                                 best->candidate->name);
     } else if (c->measured()) {
       if (bounds(*c).low > kHopelessPrior * best_ns)
         c->pruned = fmt::format("predicted {:.0f} times slower than {}", c->expected_ns() / best_ns,
                                 best->candidate->name);
-    } else if (c->candidate->reference) {
-      if (best_ns > kReferenceWorthNs)
-        c->pruned = "the reference is not timed on calls of this size";
+    } else if (c->candidate->reference && best_ns > kReferenceWorthNs) {
+      c->pruned = "the reference is not timed on calls of this size";
     } else if (best->prior_ns > 0 && static_cast<double>(c->prior_ns) >
                                          kHopelessPrior * static_cast<double>(best->prior_ns)) {
       c->pruned =
@@ -210,7 +224,7 @@ void Selector::try_to_decide(Decision &d) {
     // A candidate whose verdict is still out would join late: the decision waits for it.
     if (c->pending() && c->pruned.empty()) return;
     if (!open_to(d, *c)) continue;
-    if (c->samples.count() >= rounds)
+    if (c->samples.count() >= rounds && !unclear(*c, *best, options_.margin))
       ++measured;
     else if (affordable(d, *c, best))
       return;
@@ -274,7 +288,7 @@ void Selector::judge_challenge(Decision &d) {
   if (rounds < kTrialRounds) return;
   const double a = challenger.samples.median(), b = incumbent.samples.median();
   const bool wins = a < b * (1 - options_.margin);
-  if (wins && rounds < kConfirmRounds) return;
+  if ((wins && rounds < kConfirmRounds) || unclear(challenger, incumbent, options_.margin)) return;
   const std::uint64_t total = d.total_ns.load(std::memory_order_relaxed);
   remember(d);
   if (wins) {
