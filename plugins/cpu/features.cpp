@@ -37,11 +37,22 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vl");
 }
 
+/// Whether the operating system keeps tiles where a thread loses its processor.
+bool system_keeps_tiles() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kOsxsave = 1u << 27;  // else xgetbv does not exist
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & kOsxsave) == 0) return false;
+  unsigned low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  constexpr unsigned kTileConfigAndData = (1u << 17) | (1u << 18);
+  return (low & kTileConfigAndData) == kTileConfigAndData;
+}
+
 bool has_amx() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   constexpr unsigned kTileBf16Int8 = (1u << 22) | (1u << 24) | (1u << 25);
-  return (d & kTileBf16Int8) == kTileBf16Int8;
+  return (d & kTileBf16Int8) == kTileBf16Int8 && system_keeps_tiles();
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ const cpu::Executor kExecutor{on_threads, nullptr};
 
 cpu::Context context(std::uint32_t threads) {
   static const std::uint32_t features =
-      __builtin_cpu_supports("avx512bf16") ? 0u + cpu::kFeatureBf16 : 0u;
+      cpu::kFeatureAmx | (__builtin_cpu_supports("avx512bf16") ? 0u + cpu::kFeatureBf16 : 0u);
   return {&kExecutor, nullptr, features, threads};
 }
 

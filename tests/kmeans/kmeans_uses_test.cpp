@@ -77,7 +77,7 @@ int compare_fits(PluginRunner &reference, std::string_view data, int p, bool int
       const std::uint32_t threads = id.starts_with("avx") ? 1 : kThreads[t % 4];
       auto runner = PluginRunner::load(id, threads, true, variant);
       // Operations without such a variant take their first kernel.
-      MixedRunner mixed(*runner, PluginRunner::load(id, threads));
+      MixedRunner mixed(*runner, rest_of(id, threads));
       auto got = kmeans::fit(mixed, x, o);
       EXPECT_TRUE(got) << id << variant << ": " << got.error().message;
       if (!got) return fits;
@@ -127,7 +127,7 @@ TEST(KMeansIdentity, ThreadsThatShareOutManyUnits) {
       if (variant.starts_with(".int8") || (d > 8 && variant == ".boxes")) continue;
       for (const std::uint32_t threads : {2u, 7u}) {
         auto runner = PluginRunner::load(id, threads, true, variant);
-        MixedRunner mixed(*runner, PluginRunner::load(id, threads));
+        MixedRunner mixed(*runner, rest_of(id, threads));
         auto got = kmeans::fit(mixed, x, o);
         ASSERT_TRUE(got) << id << variant << ": " << got.error().message;
         expect_equal(*got, *want, id + variant + ", " + std::to_string(threads) + " threads");

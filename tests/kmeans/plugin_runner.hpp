@@ -14,6 +14,7 @@
 
 #include "base/status_codes.hpp"
 #include "dispatcher/runner.hpp"
+#include "host/host.hpp"
 
 namespace switchyard::testing {
 
@@ -37,7 +38,7 @@ inline const sy_host &plain_host() {
     h.abi_minor = SY_ABI_MINOR;
     h.log = [](const sy_host *, std::int32_t, const char *) {};
     h.clock_ns = [](const sy_host *) -> std::uint64_t { return 0; };
-    h.amx_state = [](const sy_host *) -> std::int32_t { return SY_E_UNSUPPORTED; };
+    h.amx_state = [](const sy_host *) { return request_amx(); };
     h.parallel_for = [](const sy_host *, std::uint64_t n, sy_task_fn fn, void *arg,
                         std::uint32_t threads) {
       spread(n, threads, [&](std::uint64_t i) { fn(arg, i); });
@@ -51,6 +52,9 @@ inline const sy_host &plain_host() {
   return host;
 }
 
+/// AMX kernels for any processor with AVX-512: tests/tiles.
+constexpr std::string_view kEmulated = "emulated_tiles";
+
 class PluginRunner final : public Runner {
  public:
   /// nullptr where the plugin was not built or its hardware is missing.
@@ -58,8 +62,10 @@ class PluginRunner final : public Runner {
   static std::unique_ptr<PluginRunner> load(const std::string &id, std::uint32_t threads,
                                             bool keep_states = true,
                                             const std::string &variant = {}) {
+    const std::string folder =
+        id == kEmulated ? "/tests/plugins/emulated_tiles" : "/lib/switchyard/plugins";
     const std::string path =
-        std::string(SWITCHYARD_BINARY_DIR) + "/lib/switchyard/plugins/switchyard_" + id + ".so";
+        std::string(SWITCHYARD_BINARY_DIR) + folder + "/switchyard_" + id + ".so";
     void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (library == nullptr) return nullptr;
     const auto *plugin = static_cast<const sy_plugin *>(dlsym(library, SY_PLUGIN_SYMBOL));
@@ -199,13 +205,22 @@ inline std::vector<std::string> fast_backends() {
   return ids;
 }
 
-/// Every kernel of an operation on those: backend and variant.
+/// Every kernel of an operation on those, and on emulated tiles: backend and variant.
 inline std::vector<std::pair<std::string, std::string>> fast_kernels(std::string_view op) {
   std::vector<std::pair<std::string, std::string>> kernels;
-  for (const auto &id : fast_backends())
+  std::vector<std::string> backends = fast_backends();
+  if (const std::string id(kEmulated); PluginRunner::load(id, 1) != nullptr) backends.push_back(id);
+  const bool has_tiles = request_amx() == SY_OK;
+  for (const auto &id : backends)
     for (const auto &variant : PluginRunner::load(id, 1)->variants(op))
-      kernels.emplace_back(id, variant);
+      if (has_tiles || id == kEmulated || !variant.ends_with("amx"))
+        kernels.emplace_back(id, variant);
   return kernels;
+}
+
+/// What computes the operations that a backend has no kernel for.
+inline std::unique_ptr<PluginRunner> rest_of(const std::string &id, std::uint32_t threads) {
+  return PluginRunner::load(id == kEmulated ? "avx512" : id, threads);
 }
 
 }  // namespace switchyard::testing

@@ -219,7 +219,7 @@ void check_timing(Findings &out) {
 void check_amx(const MachineReport &m, Findings &out) {
   if (std::ranges::find(m.isa, "amx_tile") == m.isa.end()) return;
   if (request_amx() != SY_OK) {
-    out.push_back({Level::warning, "amx", "the processor has AMX, the system does not permit it",
+    out.push_back({Level::warning, "amx", "the processor has AMX, but " + amx_refusal(),
                    "a newer kernel, or another container runtime"});
     return;
   }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/host.hpp"
 
+#include <errno.h>
+#include <fmt/format.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +28,16 @@ void log_message(const sy_host *, std::int32_t level, const char *message) {
 
 std::uint64_t clock_ns(const sy_host *) { return now_ns(); }
 
-std::int32_t amx_state(const sy_host *) { return request_amx(); }
+/// Plugins ask on processors that have AMX: there a refusal is worth a line, once.
+std::int32_t amx_state(const sy_host *) {
+  static const std::int32_t state = [] {
+    const std::int32_t answer = request_amx();
+    if (answer != SY_OK)
+      log(SY_LOG_WARNING, fmt::format("kernels with AMX tiles are left out: {}", amx_refusal()));
+    return answer;
+  }();
+  return state;
+}
 
 void parallel_for(const sy_host *, std::uint64_t n, sy_task_fn fn, void *arg,
                   std::uint32_t max_threads) {
@@ -66,15 +78,38 @@ std::uint64_t now_ns() noexcept {
          static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-std::int32_t request_amx() noexcept {
+namespace {
+
+/// 0, or what the operating system answered.
+int ask_for_tile_data() noexcept {
 #if defined(__x86_64__) && defined(SYS_arch_prctl)
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr long kTileData = 18;
-  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  return granted ? SY_OK : SY_E_HARDWARE;
+  static const int error = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
+  return error;
 #else
-  return SY_E_HARDWARE;
+  return ENOSYS;
 #endif
+}
+
+}  // namespace
+
+std::int32_t request_amx() noexcept { return ask_for_tile_data() == 0 ? SY_OK : SY_E_HARDWARE; }
+
+std::string amx_refusal() {
+  switch (const int error = ask_for_tile_data()) {
+    case 0:
+      return {};
+    case EINVAL:
+    case ENOSYS:
+      return "the operating system has no permission for tile data to give (Linux before 5.16)";
+    case EOPNOTSUPP:
+      return "the processor has no tile data, or its operating system keeps none";
+    case ENOSPC:
+      return "a thread's alternate signal stack is too small to hold tile data";
+    default:
+      return fmt::format("the operating system refuses tile data: {}", strerror(error));
+  }
 }
 
 }  // namespace switchyard

@@ -17,6 +17,9 @@ const sy_host *make_host(const std::map<std::string, std::string> &settings);
 std::uint64_t now_ns() noexcept;
 
 /// Asks the operating system for AMX tile data once; SY_OK when granted.
+/// [any-thread]
 std::int32_t request_amx() noexcept;
+/// Why it was not, in words; "" when granted. [any-thread]
+std::string amx_refusal();
 
 }  // namespace switchyard

@@ -9,6 +9,7 @@
 #define SY_KMEANS_BYTES 1
 #include "kmeans_filter16.hpp"
 #include "kmeans_score_vnni.hpp"
+#include "kmeans_tiles.hpp"
 #else
 #define SY_KMEANS_BYTES 0
 #endif
@@ -25,10 +26,9 @@ int32_t in_host_memory(const sy_call &call, sy_error *reason) {
   return SY_OK;
 }
 
-int32_t needs_vnni(const Context &ctx, sy_error *reason) {
-  if ((ctx.features & kFeatureVnni) != 0) return SY_OK;
-  return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
-}
+using Needs = int32_t (*)(const Context &, sy_error *);  // of the processor
+
+int32_t needs_nothing(const Context &, sy_error *) { return SY_OK; }
 
 int32_t no_flags(const KernelDef &, const Context &, const sy_call &call, sy_error *reason) {
   if (kmeans_flags(call) != 0)
@@ -65,21 +65,46 @@ uint64_t filter_estimate(const KernelDef &, const Context &ctx, const sy_call &c
 }
 
 #if SY_KMEANS_BYTES
-int32_t filters_with_vnni(const KernelDef &self, const Context &ctx, const sy_call &call,
-                          sy_error *reason) {
-  if (const int32_t status = needs_vnni(ctx, reason); status != SY_OK) return status;
-  if (call.inputs[SY_KMEANS_IN_X]->shape[1] > Int8Scores::kMostColumns)
+int32_t needs_vnni(const Context &ctx, sy_error *reason) {
+  if ((ctx.features & kFeatureVnni) != 0) return SY_OK;
+  return failure(reason, SY_E_HARDWARE, "the processor has no AVX-512 VNNI, or isa forbids it");
+}
+
+using VnniScores = Int8Scores<VnniGroups>;
+using TileScores = Int8Scores<TileGroups>;
+
+template <Needs needs>
+int32_t filters_bytes(const KernelDef &self, const Context &ctx, const sy_call &call,
+                      sy_error *reason) {
+  if (const int32_t status = needs(ctx, reason); status != SY_OK) return status;
+  if (call.inputs[SY_KMEANS_IN_X]->shape[1] > VnniScores::kMostColumns)
     return failure(reason, SY_E_UNSUPPORTED, "more than 16384 columns: 32-bit sums could overflow");
   return no_flags(self, ctx, call, reason);
 }
 
-/// Four multiply-adds in a lane; turning sums into scores, and rows into integers, on top. With few
-/// columns centroids are close together for what eight bits tell: many are compared.
-uint64_t int8_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+/// Turning sums into scores, and rows into integers, on top of the products. With few columns
+/// centroids are close together for what eight bits tell: many are compared.
+uint64_t bytes_estimate(const Context &ctx, const sy_call &call, double products_of_score) {
   const auto [n, d, c] = sizes_of(kmeans_call(call, kAssign));
   const double compared = d < 16 ? 0.16 * (16 - d) : 0;
-  const double rows = n * (c * (d * 0.0047 + 0.07 + compared) + d * 0.5 + 20);
+  const double rows = n * (c * (products_of_score + 0.07 + compared) + d * 0.5 + 20);
   return time_of(ctx, call, rows, c * d * 1.5);
+}
+
+/// Four multiply-adds in a lane.
+uint64_t int8_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+  return bytes_estimate(ctx, call, 0.0047 * sizes_of(kmeans_call(call, kAssign)).d);
+}
+
+/// ns of a score: a tile instruction multiplies 16 x 16 by 64 columns in about 5 ns, however few of
+/// them there are; loads and stores on top.
+double tile_products_of_score(const sy_call &call) {
+  const auto d = static_cast<int64_t>(sizes_of(kmeans_call(call, kAssign)).d);
+  return 0.026 * static_cast<double>(tile_steps(ceil_of(d, 4)).count) + 0.01;
+}
+
+uint64_t tiles_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+  return bytes_estimate(ctx, call, tile_products_of_score(call));
 }
 
 int32_t filters_in_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
@@ -98,24 +123,28 @@ uint64_t pairs_estimate(const KernelDef &, const Context &ctx, const sy_call &ca
 }
 #endif
 
-template <class Products>
+template <Needs needs>
 int32_t int8_mode(const KernelDef &, const Context &ctx, const sy_call &call, sy_error *reason) {
   if (kmeans_flags(call) != SY_KMEANS_INT8)
     return failure(reason, SY_E_UNSUPPORTED, "labels by 8-bit codes only, not by distance");
-  if (Products::kNeedsVnni)
-    if (const int32_t status = needs_vnni(ctx, reason); status != SY_OK) return status;
+  if (const int32_t status = needs(ctx, reason); status != SY_OK) return status;
   if (call.inputs[SY_KMEANS_IN_X]->shape[1] > kMostInt8Columns)
     return failure(reason, SY_E_UNSUPPORTED, "more than 32768 columns: 32-bit sums could overflow");
   return in_host_memory(call, reason);
 }
 
-/// A product in each lane and cycle, and what finding the least of the sums takes.
-template <class Products>
-uint64_t int8_mode_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+/// What finding the least of the sums takes, on top of the products.
+uint64_t int8_mode_estimate(const Context &ctx, const sy_call &call, double products_of_score) {
   const auto [n, d, c] = sizes_of(kmeans_call(call, kAssign));
-  const double a_score = (d / Products::kCodes * (Products::kNeedsVnni ? 1 : 1.2) + 3) * 0.28;
-  const double rows = n * (c * a_score / kLanes + d * 0.5 + 20);
+  const double rows = n * (c * (products_of_score + 0.84 / kLanes) + d * 0.5 + 20);
   return time_of(ctx, call, rows, c * d * 1.5);
+}
+
+/// A product in each lane and cycle.
+template <int kCodes>
+uint64_t int8_lanes_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const double d = sizes_of(kmeans_call(call, kAssign)).d;
+  return int8_mode_estimate(ctx, call, d / kCodes * (kCodes == 4 ? 0.28 : 0.336) / kLanes);
 }
 
 /// Sorting (where no state keeps the order), a share of the centroids for each box, and the
@@ -140,6 +169,12 @@ uint64_t blocks_estimate(const KernelDef &, const Context &ctx, const sy_call &c
                            c * (kWide ? 0.0002 : 0.0004) * (7 * d + 4));
   return time_of(ctx, call, rows, c * d);
 }
+
+#if SY_KMEANS_BYTES
+uint64_t int8_tiles_estimate(const KernelDef &, const Context &ctx, const sy_call &call) {
+  return int8_mode_estimate(ctx, call, tile_products_of_score(call));
+}
+#endif
 
 template <class Method, bool step>
 uint64_t workspace(const KernelDef &, const Context &ctx, const sy_call &call) {
@@ -195,20 +230,26 @@ constexpr KernelDef assign_kernel(const char *name, Supports supports, Estimate 
 constexpr KernelDef kKernels[] = {
     step_kernel<FilterMethod<FloatScores>>("kmeans.step.f32_i32.filter", no_flags, filter_estimate),
 #if SY_KMEANS_BYTES
-    step_kernel<FilterMethod<Int8Scores>>("kmeans.step.f32_i32.filter8", filters_with_vnni,
+    step_kernel<FilterMethod<VnniScores>>("kmeans.step.f32_i32.filter8", filters_bytes<needs_vnni>,
                                           int8_estimate),
+    step_kernel<FilterMethod<TileScores>>("kmeans.step.f32_i32.filter8_amx",
+                                          filters_bytes<needs_tiles>, tiles_estimate),
     step_kernel<Filter16Method>("kmeans.step.f32_i32.filter16", filters_in_pairs, pairs_estimate),
-    step_kernel<Int8Method<ByteProducts>>("kmeans.step.f32_i32.int8_vnni", int8_mode<ByteProducts>,
-                                          int8_mode_estimate<ByteProducts>),
+    step_kernel<Int8Method<CodeColumns<ByteProducts>>>(
+        "kmeans.step.f32_i32.int8_vnni", int8_mode<needs_vnni>, int8_lanes_estimate<4>),
+    step_kernel<Int8Method<ByteTiles>>("kmeans.step.f32_i32.int8_amx", int8_mode<needs_tiles>,
+                                       int8_tiles_estimate),
 #endif
-    step_kernel<Int8Method<PairProducts>>("kmeans.step.f32_i32.int8", int8_mode<PairProducts>,
-                                          int8_mode_estimate<PairProducts>),
+    step_kernel<Int8Method<CodeColumns<PairProducts>>>(
+        "kmeans.step.f32_i32.int8", int8_mode<needs_nothing>, int8_lanes_estimate<2>),
     step_kernel<BlocksMethod>("kmeans.step.f32_i32.boxes", few_columns, blocks_estimate<kStep>),
     assign_kernel<FilterMethod<FloatScores>>("kmeans.assign.f32_i32.filter", no_flags,
                                              filter_estimate),
 #if SY_KMEANS_BYTES
-    assign_kernel<FilterMethod<Int8Scores>>("kmeans.assign.f32_i32.filter8", filters_with_vnni,
-                                            int8_estimate),
+    assign_kernel<FilterMethod<VnniScores>>("kmeans.assign.f32_i32.filter8",
+                                            filters_bytes<needs_vnni>, int8_estimate),
+    assign_kernel<FilterMethod<TileScores>>("kmeans.assign.f32_i32.filter8_amx",
+                                            filters_bytes<needs_tiles>, tiles_estimate),
 #endif
     assign_kernel<BlocksMethod>("kmeans.assign.f32_i32.boxes", few_columns,
                                 blocks_estimate<kAssign>),

@@ -74,6 +74,24 @@ struct PanelSums {
   }
 };
 
+/// Codes of centroids in words, kGroup of them side by side: [groups][words][kGroup].
+struct WordColumns {
+  struct Scope {  // what products need of the processor, for rows of d codes
+    explicit Scope(int64_t) {}
+  };
+  static int64_t words_of(int64_t words) { return words; }
+  static uint64_t code_words(uint64_t groups, int64_t words) {
+    return groups * static_cast<uint64_t>(words * kGroup);
+  }
+  static int64_t word_at(int64_t g, int64_t r, int64_t word, int64_t words) {
+    return (g * words + word) * kGroup + r;
+  }
+  static void clear_group(void *codes, int64_t g, int64_t words) {
+    memset(static_cast<int32_t *>(codes) + g * words * kGroup, 0,
+           static_cast<size_t>(words * kGroup) * sizeof(int32_t));
+  }
+};
+
 /// take(j, sums, sums) for the k centroids, and those that pad their last group, in their order:
 /// starts[j] and the products of panel [blocks][kCodePanel] with codes [groups][blocks][kGroup].
 template <class Products, class Take>
@@ -113,6 +131,16 @@ HWY_INLINE void each_sum(const uint32_t *HWY_RESTRICT panel, int64_t blocks, int
     }
   }
 }
+
+/// For Int8Method.
+template <class Products>
+struct CodeColumns : WordColumns, Products {
+  template <class Take>
+  static HWY_INLINE void each_sum(const uint32_t *panel, int64_t words, int64_t k,
+                                  const uint32_t *codes, const int32_t *starts, const Take &take) {
+    cpu::each_sum<Products>(panel, words, k, codes, starts, take);
+  }
+};
 
 }  // namespace
 }  // namespace SY_ISA

@@ -217,6 +217,7 @@ inline void FilterMethod<Scores>::assign(const KMeansCall &k, Task &task, int64_
     }
     return;
   }
+  [[maybe_unused]] const typename Scores::Scope scope(k.d);  // what products need of the processor
   const bool split = last != nullptr && cut < groups;
   // With few columns computing a distance again is cheaper than asking whether it is known.
   const bool reuse = last != nullptr && k.d > 64;

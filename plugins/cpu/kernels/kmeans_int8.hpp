@@ -4,7 +4,7 @@
 /// to bound and nothing to compare again. Codes of the rows are made once a fit. Part of the kernel
 /// sources (needs SY_ISA).
 ///
-/// `Products` says how four bytes of codes are multiplied (kmeans_products_intrinsics.hpp).
+/// `Products` says how codes are laid out and multiplied (kmeans_codes.hpp, kmeans_tiles.hpp).
 
 #include "kmeans_codes.hpp"
 #include "kmeans_pass.hpp"
@@ -23,37 +23,37 @@ struct Int8Method {
   static_assert(kInertiaBlock % kPoints == 0 && 4 == kCodes * sizeof(Code));
 
   struct Task {
-    uint32_t *codes;  // [blocks][kPoints]: a panel's, where no state keeps them
+    uint32_t *codes;  // [words][kPoints]: a panel's, where no state keeps them
   };
   struct State {
-    uint32_t *codes;  // [panels][blocks][kPoints]
+    uint32_t *codes;  // [panels][words][kPoints]
     double rate;      // that they were made with
   };
 
-  uint32_t *codes;          // [groups][blocks][kGroup]
+  uint32_t *codes;          // of centroids, as Products lays them out
   int32_t *norms, *starts;  // [groups][kGroup]: sums of squares; what undoes the rows' offset
   State *kept;
   bool filled;
 
-  static int64_t blocks_of(int64_t d) { return ceil_of(d, kCodes); }
+  static int64_t words_of(int64_t d) { return Products::words_of(ceil_of(d, kCodes)); }
   static int64_t unit(const KMeansCall &) { return kPoints; }
   static constexpr bool kFixedUnits = false;
   static constexpr bool kUsesDistances = false;
 
   static void carve_state(Carver &carver, const KMeansCall &k, State &state) {
-    const int64_t words = ceil_of(k.n, kPoints) * blocks_of(k.d) * kPoints;
+    const int64_t words = ceil_of(k.n, kPoints) * words_of(k.d) * kPoints;
     state.codes = carver.take<uint32_t>(static_cast<uint64_t>(words));
   }
   static void start_state(const KMeansCall &k, State &state) { state.rate = k.rate; }
   void attach(State *state) { kept = state; }
   static void carve_shared(Carver &carver, const KMeansCall &k, Int8Method &m) {
-    const auto slots = static_cast<uint64_t>(ceil_of(k.k, kGroup) * kGroup);
-    m.codes = carver.take<uint32_t>(slots * static_cast<uint64_t>(blocks_of(k.d)));
-    m.norms = carver.take<int32_t>(slots);
-    m.starts = carver.take<int32_t>(slots);
+    const auto groups = static_cast<uint64_t>(ceil_of(k.k, kGroup));
+    m.codes = carver.take<uint32_t>(Products::code_words(groups, words_of(k.d)));
+    m.norms = carver.take<int32_t>(groups * kGroup);
+    m.starts = carver.take<int32_t>(groups * kGroup);
   }
   static void carve_task(Carver &carver, const KMeansCall &k, Task &task) {
-    task.codes = carver.take<uint32_t>(static_cast<uint64_t>(blocks_of(k.d) * kPoints));
+    task.codes = carver.take<uint32_t>(static_cast<uint64_t>(words_of(k.d) * kPoints));
   }
 
   void setup(const Context &ctx, const KMeansCall &k, const KMeansState *last, uint32_t threads) {
@@ -65,8 +65,8 @@ struct Int8Method {
   }
 
   void pack_group(const KMeansCall &k, int64_t g) const {
-    uint32_t *out = codes + g * blocks_of(k.d) * kGroup;
-    memset(out, 0, static_cast<size_t>(blocks_of(k.d) * kGroup) * sizeof(uint32_t));
+    const int64_t words = words_of(k.d);
+    Products::clear_group(codes, g, words);
     for (int64_t r = 0; r < kGroup; ++r) {
       const int64_t j = g * kGroup + r;
       norms[j] = INT32_MAX;  // padding wins nowhere
@@ -79,7 +79,9 @@ struct Int8Method {
           square += c * c;
           sum += c;
         }
-        each_word(k.d, m, eight, [&](int64_t b, uint32_t word) { out[b * kGroup + r] = word; });
+        each_word(k.d, m, eight, [&](int64_t at, uint32_t word) {
+          codes[Products::word_at(g, r, at, words)] = word;
+        });
       });
       norms[j] = square;
       starts[j] = -Products::kOffset * sum;
@@ -98,7 +100,8 @@ struct Int8Method {
 
   void assign(const KMeansCall &k, Task &task, int64_t begin, int64_t end, const int32_t *,
               int32_t *labels, float *distances) const {
-    const int64_t words = blocks_of(k.d) * kPoints;
+    const int64_t words = words_of(k.d) * kPoints;
+    [[maybe_unused]] const typename Products::Scope scope(k.d);
     for (int64_t b = begin; b < end; b += kPoints) {
       const int64_t count = min_of(kPoints, end - b);
       uint32_t *x = kept != nullptr ? kept->codes + b / kPoints * words : task.codes;
@@ -130,7 +133,7 @@ struct Int8Method {
       least0 = hn::Min(score0, least0);
       least1 = hn::Min(score1, least1);
     };
-    each_sum<Products>(panel, blocks_of(k.d), k.k, codes, starts, take);
+    Products::each_sum(panel, words_of(k.d), k.k, codes, starts, take);
     hn::Store(label0, lanes, labels);
     hn::Store(label1, lanes, labels + kLanes);
   }

@@ -15,7 +15,6 @@ namespace {
 struct ByteProducts {
   using Code = int8_t;
   static constexpr int64_t kCodes = 4;
-  static constexpr bool kNeedsVnni = true;
   static constexpr uint32_t kFlip = 0x80808080;  // adds 128 to each code of a row
   static constexpr int32_t kOffset = 128;
   template <class V>
@@ -37,7 +36,6 @@ struct VnniPairs {
 struct PairProducts {
   using Code = int16_t;
   static constexpr int64_t kCodes = 2;
-  static constexpr bool kNeedsVnni = false;
   static constexpr uint32_t kFlip = 0;
   static constexpr int32_t kOffset = 0;
   template <class V>

@@ -11,6 +11,9 @@ namespace {
 
 struct FloatScores {
   struct Task {};
+  struct Scope {
+    explicit Scope(int64_t) {}
+  };
 
   float *packed;  // [groups][1 + d][kGroup]: half norms, then shifted coordinates
 
