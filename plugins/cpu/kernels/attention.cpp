@@ -83,9 +83,10 @@ uint64_t estimate_decode(const KernelDef &, const Context &ctx, const sy_call &c
 }
 
 #if HWY_TARGET <= HWY_AVX3
-int32_t supports_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
-                       sy_error *reason) {
-  if (const int32_t status = needs_pairs(ctx, reason); status != SY_OK) return status;
+template <int32_t (*needs)(const Context &, sy_error *)>
+int32_t supports_bf16(const KernelDef &self, const Context &ctx, const sy_call &call,
+                      sy_error *reason) {
+  if (const int32_t status = needs(ctx, reason); status != SY_OK) return status;
   if (const int32_t status = supports_any(self, call, reason); status != SY_OK) return status;
   if (unpack(call).format != SY_QUANT_NONE)
     return failure(reason, SY_E_UNSUPPORTED, "quantised keys would be rounded once more");
@@ -98,7 +99,15 @@ uint64_t estimate_pairs(const KernelDef &, const Context &ctx, const sy_call &ca
   const Call c = unpack(call);
   const auto rows = static_cast<double>(round_up64(c.rows, kLanes));
   const double speed = (ctx.features & kFeatureFastBf16) != 0 ? 1.6 : 0.6;
-  return time_of(ctx, call, c, rows, kPrefillFlops * speed, make_plan(c).tasks);
+  return time_of(ctx, call, c, rows, kPrefillFlops * speed, make_plan(c, Way::pairs).tasks);
+}
+
+/// The products at half of what tiles can do, and for each score what makes weights of scores.
+uint64_t estimate_amx(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const Call c = unpack(call);
+  const auto rows = static_cast<double>(round_up64(c.rows, kLanes));
+  const double flops = 2 * static_cast<double>(c.dk + c.dv), a_score = flops / 900 + 0.45;
+  return time_of(ctx, call, c, rows, flops / a_score, make_plan(c, Way::amx).tasks);
 }
 #endif
 
@@ -107,7 +116,8 @@ using Run = int32_t (*)(const KernelDef &, const Context &, const sy_call &, sy_
 using Supports = decltype(&supports_prefill);
 using Estimate = decltype(&estimate_prefill);
 
-constexpr KernelDef prefill(const char *name, const Type &type, Run run,
+template <class T, Way kWay = Way::widen>
+constexpr KernelDef prefill(const char *name, const Type &type,
                             const char *numerics = "attention." SY_TEXT(SY_ISA) ".prefill",
                             Supports supports = supports_prefill,
                             Estimate estimate = estimate_prefill) {
@@ -119,9 +129,9 @@ constexpr KernelDef prefill(const char *name, const Type &type, Run run,
           supports,
           estimate,
           [](const KernelDef &, const Context &ctx, const sy_call &call) {
-            return prefill_workspace(ctx, call);
+            return prefill_workspace(ctx, call, kWay);
           },
-          run,
+          run_prefill<T, kWay>,
           nullptr,
           nullptr};
 }
@@ -143,15 +153,19 @@ constexpr KernelDef decode(const char *name, const Type &type, Run run) {
 }
 
 constexpr KernelDef kKernels[] = {
-    prefill("attention.f32_f32.prefill", kF32, run_prefill<float>),
-    prefill("attention.f16_f16.prefill", kF16, run_prefill<float16_t>),
-    prefill("attention.bf16_bf16.prefill", kBF16, run_prefill<bfloat16_t>),
+    prefill<float>("attention.f32_f32.prefill", kF32),
+    prefill<float16_t>("attention.f16_f16.prefill", kF16),
+    prefill<bfloat16_t>("attention.bf16_bf16.prefill", kBF16),
     decode("attention.f32_f32.decode", kF32, run_decode<float>),
     decode("attention.f16_f16.decode", kF16, run_decode<float16_t>),
     decode("attention.bf16_bf16.decode", kBF16, run_decode<bfloat16_t>),
 #if HWY_TARGET <= HWY_AVX3
-    prefill("attention.bf16_bf16.pairs", kBF16, run_prefill<bfloat16_t, true>,
-            "attention." SY_TEXT(SY_ISA) ".pairs", supports_pairs, estimate_pairs),
+    prefill<bfloat16_t, Way::pairs>("attention.bf16_bf16.pairs", kBF16,
+                                    "attention." SY_TEXT(SY_ISA) ".pairs",
+                                    supports_bf16<needs_pairs>, estimate_pairs),
+    prefill<bfloat16_t, Way::amx>("attention.bf16_bf16.amx", kBF16,
+                                  "attention." SY_TEXT(SY_ISA) ".amx", supports_bf16<needs_tiles>,
+                                  estimate_amx),
 #endif
 };
 

@@ -5,7 +5,7 @@
 
 #include "attention_keys.hpp"
 #include "attention_mask.hpp"
-#include "attention_tile.hpp"
+#include "attention_products.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -14,10 +14,15 @@ namespace attention {
 inline constexpr int kPanelRows = kMaxVectors * kLanes;
 
 /// Floats of one panel's results: max, sum and o_t, in this order.
-inline int64_t part_floats(const Call &c) { return (2 + c.dv) * kPanelRows; }
+inline int64_t part_floats(const Call &c) {
+  return (2 + round_up64(c.dv, kTileHeight)) * kPanelRows;
+}
+
+/// Words of a query or key of bf16, with the zeros that AMX needs behind them.
+inline int64_t tile_words(const Call &c) { return round_up64((c.dk + 1) / 2, kTileWords); }
 
 inline void take_panel(const Call &c, Arena &arena, Panel &p) {
-  p.q_t = arena.take<float>(c.dk * kPanelRows);
+  p.q_t = arena.take<float>(max64(c.dk, tile_words(c)) * kPanelRows);
   p.max = arena.take<float>(part_floats(c));
   p.slope = arena.take<float>(kPanelRows);
   p.low = arena.take<int32_t>(kPanelRows);
@@ -68,8 +73,9 @@ inline void describe_panel(const Call &c, int64_t b, int64_t head, int64_t first
 }
 
 /// Reads and transposes the queries, as f32 or as pairs of bf16; empties the results.
-template <class T, bool kPairs>
+template <class T, Way kWay>
 inline void start_panel(const Call &c, int64_t b, int64_t head, float *rows, Panel &p) {
+  constexpr bool kPairs = kWay != Way::widen;
   const int64_t width = p.vectors * kLanes, words = kPairs ? (c.dk + 1) / 2 : c.dk;
   for (int32_t r = 0; r < p.rows; ++r) {
     const int64_t row = p.first_row + r;
@@ -81,7 +87,10 @@ inline void start_panel(const Call &c, int64_t b, int64_t head, float *rows, Pan
   }
   memset(rows + p.rows * words, 0, static_cast<size_t>((width - p.rows) * words) * sizeof(float));
   transpose(rows, words, width, words, p.q_t, width);
-  memset(p.o_t, 0, static_cast<size_t>(c.dv * width) * sizeof(float));
+  if constexpr (kWay == Way::amx)
+    memset(p.q_t + words * width, 0,
+           static_cast<size_t>((tile_words(c) - words) * width) * sizeof(float));
+  memset(p.o_t, 0, static_cast<size_t>(round_up64(c.dv, kTileHeight) * width) * sizeof(float));
   for (int64_t r = 0; r < width; ++r) {
     p.max[r] = -__builtin_inff();
     p.sum[r] = 0;

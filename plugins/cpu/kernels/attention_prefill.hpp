@@ -11,7 +11,8 @@ namespace switchyard::cpu {
 inline namespace SY_ISA {
 namespace attention {
 
-inline constexpr int kMaxPanels = 4;      ///< panels that share tiles of keys
+inline constexpr int kMaxPanels = 8;      ///< panels that share tiles of keys, by AMX
+inline constexpr int kVectorPanels = 4;   ///< by vectors
 inline constexpr int64_t kFewTasks = 64;  ///< below, keys are split so that threads have work
 inline constexpr int64_t kLeastSplit = 512;
 
@@ -22,7 +23,7 @@ struct Plan {
   bool convert;  ///< keys or values are not contiguous f32
 };
 
-inline Plan make_plan(const Call &c) {
+inline Plan make_plan(const Call &c, Way way = Way::widen) {
   Plan plan;
   plan.convert = c.q->dtype.bits != 32 || c.format != SY_QUANT_NONE ||
                  (c.dk > 1 && c.k->strides[3] != 1) || (c.dv > 1 && c.v->strides[3] != 1);
@@ -30,9 +31,16 @@ inline Plan make_plan(const Call &c) {
   // A tile serves several panels where reading it is dear: when it has to be converted, and more so
   // when the head's keys and values do not stay in a core's own cache.
   const bool cached = c.lkv * (c.dk + c.dv) * 4 <= kCachedBytes;
-  plan.per_task = max64(1, min64(plan.panels, !cached ? kMaxPanels : plan.convert ? 2 : 1));
+  const int64_t groups = c.batch * c.hkv;
+  int64_t most = !cached ? kVectorPanels : plan.convert ? 2 : 1;
+  if (way == Way::amx) {
+    // Products take so little time that turning values over would show.
+    most = kMaxPanels;
+    while (most > 2 && groups * ceil_div64(plan.panels, most) < kFewTasks) most /= 2;
+  }
+  plan.per_task = max64(1, min64(plan.panels, most));
   plan.blocks = ceil_div64(plan.panels, plan.per_task);
-  const int64_t groups = c.batch * c.hkv, base = groups * plan.blocks;
+  const int64_t base = groups * plan.blocks;
   const int64_t keys = most_keys(c, ceil_div64(kPanelRows * plan.per_task, max64(c.group, 1)));
   plan.splits = 1;
   if (base > 0 && base < kFewTasks)
@@ -44,15 +52,25 @@ inline Plan make_plan(const Call &c) {
 struct PrefillScratch {
   Panel panels[kMaxPanels];
   float *rows, *s, *alpha, *bias, *k, *v;
+  float *v_pairs;  ///< [kTileKeys / 2][dv]: on their way into v, for AMX
 };
 
-inline PrefillScratch take_scratch(const Call &c, const Plan &plan, Arena &arena) {
+/// Words between rows of values for AMX: pairs of a tile's keys, and zeros.
+inline constexpr int64_t kValueWords = kTileKeys / 2 + kTileWords;
+
+inline PrefillScratch take_scratch(const Call &c, const Plan &plan, Way way, Arena &arena) {
   PrefillScratch s{};
   for (int64_t i = 0; i < plan.per_task; ++i) take_panel(c, arena, s.panels[i]);
   s.rows = arena.take<float>(kPanelRows * max64(c.dk, c.dv));
   s.s = arena.take<float>(kTileKeys * kPanelRows);
   s.alpha = arena.take<float>(kPanelRows);
   s.bias = c.mask != nullptr ? arena.take<float>(kTileKeys * kPanelRows) : nullptr;
+  if (way == Way::amx) {
+    s.k = arena.take<float>((kTileKeys + kTileHeight) * tile_words(c));
+    s.v = arena.take<float>(round_up64(c.dv, kTileHeight) * kValueWords);
+    s.v_pairs = arena.take<float>(kTileKeys / 2 * c.dv);
+    return s;
+  }
   s.k = plan.convert ? arena.take<float>(kTileKeys * c.dk) : nullptr;
   s.v = plan.convert ? arena.take<float>(kTileKeys * c.dv) : nullptr;
   return s;
@@ -64,27 +82,37 @@ inline uint64_t parts_bytes(const Call &c, const Plan &plan) {
   return plan.tasks * static_cast<uint64_t>(floats) * sizeof(float);
 }
 
-inline uint64_t prefill_workspace(const Context &ctx, const sy_call &call) {
+inline uint64_t prefill_workspace(const Context &ctx, const sy_call &call, Way way) {
   const Call c = unpack(call);
-  const Plan plan = make_plan(c);
+  const Plan plan = make_plan(c, way);
   Arena arena{nullptr};
-  take_scratch(c, plan, arena);
+  take_scratch(c, plan, way, arena);
   return arena.used * worker_count(ctx, call, plan.tasks) + parts_bytes(c, plan);
 }
 
-/// kPairs: bf16 is multiplied as it is, in pairs, by pair_tiles(); otherwise everything as f32.
-template <class T, bool kPairs>
+/// Holds a worker's AMX tiles while it computes, where kWay needs them.
+template <Way kWay>
+struct Scope {
+  Scope() {}
+};
+template <>
+struct Scope<Way::amx> {
+  Tiles tiles{kTileWords};
+};
+
+template <class T, Way kWay>
 class Prefill {
+  static constexpr bool kPairs = kWay != Way::widen;
+
  public:
   Prefill(const Call &c, const Plan &plan, float *parts) : c_(c), plan_(plan), parts_(parts) {
-    if constexpr (kPairs) {
-      pairs_ = pair_tiles();
-      in_place_ = c.k->strides[3] == 1 && c.dk % 2 == 0 && c.table == nullptr;
-    }
+    constexpr int64_t kWhole = kWay == Way::amx ? 2 * kTileWords : 2;
+    in_place_ = kPairs && c.k->strides[3] == 1 && c.dk % kWhole == 0 && c.table == nullptr;
   }
 
   /// Block `block` of key head (b, head); tasks count heavy causal blocks first.
   void run(Worker &worker, PrefillScratch &s, uint64_t task) const {
+    [[maybe_unused]] const Scope<kWay> scope;
     int64_t b, head, block, split;
     locate(task, b, head, block, split);
     const int64_t panels = describe(s, b, head, block);
@@ -92,7 +120,7 @@ class Prefill {
     for (int64_t i = 0; i < panels; ++i) {
       Panel &p = s.panels[i];
       place_results(p, plan_.splits > 1 ? part(task, i) : p.max);
-      start_panel<T, kPairs>(c_, b, head, s.rows, p);
+      start_panel<T, kWay>(c_, b, head, s.rows, p);
       if (p.key_end > p.key_begin) {
         begin = p.key_begin < begin ? p.key_begin : begin;
         end = p.key_end > end ? p.key_end : end;
@@ -191,14 +219,17 @@ class Prefill {
       if (plan_.convert) {
         if (!converted) convert(s, b, head, begin, end);
         converted = true;
-        t.pairs = pairs_;
-        t.k_bytes = kPairs ? (c_.dk + 1) / 2 * 4 : c_.dk * 4;
-        t.k = reinterpret_cast<const char *>(s.k) + (first - begin) * t.k_bytes;
-        t.v = s.v + (kPairs ? (first - begin) / 2 : first - begin) * c_.dv;
-        t.v_stride = c_.dv;
+        const int64_t skipped = first - begin;
+        t.k_bytes = key_bytes();
+        t.k = reinterpret_cast<const char *>(s.k) + skipped * t.k_bytes;
+        t.v_stride = kWay == Way::amx ? kValueWords : c_.dv;
+        t.v = s.v + (kWay == Way::amx     ? skipped / 2
+                     : kWay == Way::pairs ? skipped / 2 * c_.dv
+                                          : skipped * c_.dv);
         if (in_place_) {
           t.k_bytes = c_.k->strides[2] * 2;
           t.k = reinterpret_cast<const char *>(key_row<T>(c_, *c_.k, b, head, first));
+          if (kWay == Way::amx) t.last_keys = reinterpret_cast<char *>(s.k);
         }
       } else {
         t.k = reinterpret_cast<const char *>(key_row<float>(c_, *c_.k, b, head, first));
@@ -207,11 +238,11 @@ class Prefill {
         t.v_stride = c_.v->strides[2];
       }
       if (p.vectors == 3)
-        add_tile<3>(c_, p, t);
+        add_tile<kWay, 3>(c_, p, t);
       else if (p.vectors == 2)
-        add_tile<2>(c_, p, t);
+        add_tile<kWay, 2>(c_, p, t);
       else
-        add_tile<1>(c_, p, t);
+        add_tile<kWay, 1>(c_, p, t);
       done += t.count;
     }
     return done;
@@ -219,15 +250,18 @@ class Prefill {
 
   void convert(const PrefillScratch &s, int64_t b, int64_t head, int32_t begin, int32_t end) const {
     if constexpr (kPairs) {
-      const int64_t bytes = (c_.dk + 1) / 2 * 4;
-      for (int32_t j = begin; j < end && !in_place_; ++j)
-        copy_pairs(key_row<T>(c_, *c_.k, b, head, j), c_.k->strides[3], c_.dk,
-                   reinterpret_cast<char *>(s.k) + (j - begin) * bytes);
+      const int64_t bytes = key_bytes(), real = (c_.dk + 1) / 2 * 4;
+      for (int32_t j = begin; j < end && !in_place_; ++j) {
+        char *to = reinterpret_cast<char *>(s.k) + (j - begin) * bytes;
+        copy_pairs(key_row<T>(c_, *c_.k, b, head, j), c_.k->strides[3], c_.dk, to);
+        memset(to + real, 0, static_cast<size_t>(bytes - real));
+      }
+      auto *pairs = reinterpret_cast<uint32_t *>(kWay == Way::amx ? s.v_pairs : s.v);
       for (int32_t j = begin; j < end; j += 2)
         interleave_pairs(key_row<T>(c_, *c_.v, b, head, j),
                          j + 1 < end ? key_row<T>(c_, *c_.v, b, head, j + 1) : nullptr,
-                         c_.v->strides[3], c_.dv,
-                         reinterpret_cast<uint32_t *>(s.v) + (j - begin) / 2 * c_.dv);
+                         c_.v->strides[3], c_.dv, pairs + (j - begin) / 2 * c_.dv);
+      if constexpr (kWay == Way::amx) turn_values(s, (end - begin + 1) / 2);
       return;
     }
     for (int32_t j = begin; j < end; ++j) {
@@ -236,27 +270,41 @@ class Prefill {
     }
   }
 
+  /// Bytes of a converted row of keys.
+  int64_t key_bytes() const {
+    return 4 * (kWay == Way::widen ? c_.dk : kWay == Way::amx ? tile_words(c_) : (c_.dk + 1) / 2);
+  }
+
+  /// Values in rows of a column's pairs of keys; zeros beyond the last pair, so that what lies
+  /// there cannot meet a weight of 0 and give NaN.
+  void turn_values(const PrefillScratch &s, int64_t pairs) const {
+    transpose(s.v_pairs, c_.dv, pairs, c_.dv, s.v, kValueWords);
+    const auto gap = static_cast<size_t>(kValueWords - pairs) * sizeof(float);
+    for (int64_t d = 0; d < c_.dv; ++d) memset(s.v + d * kValueWords + pairs, 0, gap);
+    const int64_t more = round_up64(c_.dv, kTileHeight) - c_.dv;
+    memset(s.v + c_.dv * kValueWords, 0, static_cast<size_t>(more * kValueWords) * sizeof(float));
+  }
+
   const Call &c_;
   const Plan &plan_;
   float *parts_;
-  const PairTiles *pairs_ = nullptr;
   bool in_place_ = false;  ///< pairs of keys are read where they lie
 };
 
-template <class T, bool kPairs = false>
+template <class T, Way kWay = Way::widen>
 int32_t run_prefill(const KernelDef &, const Context &ctx, const sy_call &call, sy_error *error) {
   const Call c = unpack(call);
-  const Plan plan = make_plan(c);
+  const Plan plan = make_plan(c, kWay);
   if (plan.tasks == 0) return SY_OK;
-  if (call.workspace_size < prefill_workspace(ctx, call))
+  if (call.workspace_size < prefill_workspace(ctx, call, kWay))
     return failure(error, SY_E_INTERNAL, "the workspace is smaller than workspace_size asked for");
   Arena measure{nullptr};
-  take_scratch(c, plan, measure);
+  take_scratch(c, plan, kWay, measure);
   char *base = static_cast<char *>(call.workspace) + parts_bytes(c, plan);
-  const Prefill<T, kPairs> prefill(c, plan, static_cast<float *>(call.workspace));
+  const Prefill<T, kWay> prefill(c, plan, static_cast<float *>(call.workspace));
   const auto scratch_of = [&](const Worker &w) {
     Arena arena{base + w.index * measure.used};
-    return take_scratch(c, plan, arena);
+    return take_scratch(c, plan, kWay, arena);
   };
   auto compute = [&](Worker &w, uint64_t task) {
     PrefillScratch s = scratch_of(w);

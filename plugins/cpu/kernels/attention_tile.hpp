@@ -9,6 +9,7 @@
 
 #include "attention_pairs.hpp"
 #include "attention_simd.hpp"
+#include "tile_products.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -23,11 +24,11 @@ static_assert(kTileKeys % kBlock == 0);
 
 /// Up to kMaxVectors * kLanes query rows in flight. Arrays over rows are `width` long.
 struct Panel {
-  float *q_t;           ///< [dk][width]; or [ceil(dk / 2)][width] pairs of bf16
-  float *o_t;           ///< [dv][width], sum of exp(t - max) * v
-  float *max;           ///< largest score so far
-  float *sum;           ///< of exp(t - max)
-  float *slope;         ///< ALiBi; unset without
+  float *q_t;    ///< [dk][width]; or [ceil(dk / 2)][width] pairs of bf16, zeros to whole steps
+  float *o_t;    ///< [dv][width], sum of exp(t - max) * v; room for whole blocks of 16
+  float *max;    ///< largest score so far
+  float *sum;    ///< of exp(t - max)
+  float *slope;  ///< ALiBi; unset without
   int32_t *low, *high;  ///< the keys each row sees
   int32_t *position;    ///< of the query on the keys' axis; for ALiBi
   int64_t first_row;
@@ -38,16 +39,19 @@ struct Panel {
   int32_t common_begin, common_end;  ///< keys that every row sees
 };
 
+/// How elements are multiplied: as f32, or bf16 in pairs by vectors or by AMX.
+enum class Way { widen, pairs, amx };
+
 /// Keys first..first+count-1 with their values; pointers are to key `first`.
 struct Tile {
-  const char *k;   ///< rows of f32; or of bf16, an even number of them
-  const float *v;  ///< or words: the same element of two keys
+  const char *k;   ///< rows of f32; or of bf16, an even number of them, by AMX 32 or zeros
+  const float *v;  ///< or words: the same element of two keys; by AMX [dv][v_stride], 16 or zeros
   int64_t k_bytes, v_stride;
   int32_t first, count;
-  const PairTiles *pairs;  ///< what multiplies bf16; NULL = f32
-  const float *bias;       ///< [count][width] to be added, -inf = hidden; NULL = none
-  float *s;                ///< [kTileKeys][width] scratch
-  float *alpha;            ///< [width] scratch
+  char *last_keys;    ///< room for 16 rows where keys past `count` cannot be read; or NULL
+  const float *bias;  ///< [count][width] to be added, -inf = hidden; NULL = none
+  float *s;           ///< [kTileKeys][width] scratch
+  float *alpha;       ///< [width] scratch
 };
 
 /// s[a][row] = scale * sum_e k[a][e] * q_t[e][row] for kBlock keys. Not inlined, so that no
@@ -217,53 +221,6 @@ inline void pack_weights(const Tile &t) {
       const auto b = hn::And(hn::Add(hn::BitCast(du, next), half), upper);
       hn::StoreU(hn::Or(hn::ShiftRight<16>(a), b), du, pairs + j / 2 * kWidth + n * kLanes);
     }
-}
-
-template <int NV>
-inline void add_values(const Call &c, const Panel &p, const Tile &t) {
-  constexpr int kWidth = NV * kLanes;
-  int64_t d = 0;
-  for (; d + kBlock <= c.dv; d += kBlock)
-    value_block<kBlock, NV>(t.s, t.count, t.v + d, t.v_stride, t.alpha, p.o_t + d * kWidth);
-  for (; d < c.dv; ++d)
-    value_block<1, NV>(t.s, t.count, t.v + d, t.v_stride, t.alpha, p.o_t + d * kWidth);
-}
-
-template <int NV>
-inline void add_value_pairs(const Call &c, const Panel &p, const Tile &t) {
-  constexpr int kWidth = NV * kLanes;
-  pack_weights<NV>(t);
-  const auto *weights = reinterpret_cast<const uint32_t *>(t.s);
-  const auto *v = reinterpret_cast<const uint32_t *>(t.v);
-  const int32_t pairs = (t.count + 1) / 2;
-  int64_t d = 0;
-  for (; d + kBlock <= c.dv; d += kBlock)
-    t.pairs->value[NV - 1](weights, pairs, v + d, t.v_stride, t.alpha, p.o_t + d * kWidth);
-  for (; d < c.dv; ++d)
-    t.pairs->value_one[NV - 1](weights, pairs, v + d, t.v_stride, t.alpha, p.o_t + d * kWidth);
-}
-
-/// Adds a tile's keys to a panel of NV vectors.
-template <int NV>
-inline void add_tile(const Call &c, const Panel &p, const Tile &t) {
-  constexpr int kWidth = NV * kLanes;
-  for (int32_t j = 0; j < t.count; j += kBlock) {
-    const char *keys[kBlock];  // past the end: the last key again, its scores are not used
-    for (int32_t a = 0; a < kBlock; ++a)
-      keys[a] = t.k + (j + a < t.count ? j + a : t.count - 1) * t.k_bytes;
-    float *s = t.s + j * kWidth;
-    if (t.pairs != nullptr)
-      t.pairs->score[NV - 1](reinterpret_cast<const uint32_t *>(p.q_t), keys, (c.dk + 1) / 2,
-                             c.scale, s);
-    else
-      score_block<NV>(p.q_t, keys, c.dk, c.scale, s);
-  }
-  adjust_scores<NV>(c, p, t);
-  softmax_tile<NV>(p, t);
-  if (t.pairs != nullptr)
-    add_value_pairs<NV>(c, p, t);
-  else
-    add_values<NV>(c, p, t);
 }
 
 }  // namespace attention
