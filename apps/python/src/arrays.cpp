@@ -326,7 +326,7 @@ nb::tuple to_tuple(std::span<const std::int64_t> shape) {
   for (std::size_t i = 0; i < shape.size(); ++i) {
     PyObject *n = PyLong_FromLongLong(shape[i]);
     if (n == nullptr) throw nb::python_error();
-    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(i), n);
+    if (PyTuple_SetItem(tuple, static_cast<Py_ssize_t>(i), n) != 0) throw nb::python_error();
   }
   return result;
 }

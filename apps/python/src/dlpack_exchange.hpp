@@ -43,7 +43,7 @@ inline const ExchangeApi *exchange_api(PyTypeObject *type) {
   while (api != nullptr && api->major > 1) api = api->previous;
   if (api != nullptr && (api->major != 1 || api->tensor_from_object == nullptr)) api = nullptr;
   if (api == nullptr) return nullptr;  // types come and go; only those with an interface are kept
-  Py_INCREF(type);
+  Py_INCREF(reinterpret_cast<PyObject *>(type));
   known_type = type;
   known = api;
   return known;
