@@ -7,6 +7,7 @@
 
 #include "../failure.hpp"
 #include "../kernel.hpp"
+#include "tile_products.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -35,6 +36,19 @@ const PairTiles *pair_tiles() noexcept;
   if (pair_tiles() != nullptr && (ctx.features & kFeatureBf16) != 0) return SY_OK;
   return failure(reason, SY_E_HARDWARE, "this processor or the isa setting offers no AVX512-BF16");
 }
+
+/// How elements are multiplied: as f32, or bf16 in pairs by vectors or by AMX.
+enum class Way { widen, pairs, amx };
+
+/// Holds a worker's AMX tiles while it computes, where kWay needs them.
+template <Way kWay>
+struct Scope {
+  Scope() {}
+};
+template <>
+struct Scope<Way::amx> {
+  Tiles tiles{kTileWords};
+};
 
 }  // namespace attention
 }  // namespace SY_ISA

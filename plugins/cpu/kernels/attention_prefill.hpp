@@ -90,16 +90,6 @@ inline uint64_t prefill_workspace(const Context &ctx, const sy_call &call, Way w
   return arena.used * worker_count(ctx, call, plan.tasks) + parts_bytes(c, plan);
 }
 
-/// Holds a worker's AMX tiles while it computes, where kWay needs them.
-template <Way kWay>
-struct Scope {
-  Scope() {}
-};
-template <>
-struct Scope<Way::amx> {
-  Tiles tiles{kTileWords};
-};
-
 template <class T, Way kWay>
 class Prefill {
   static constexpr bool kPairs = kWay != Way::widen;

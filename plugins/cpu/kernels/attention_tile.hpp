@@ -9,7 +9,6 @@
 
 #include "attention_pairs.hpp"
 #include "attention_simd.hpp"
-#include "tile_products.hpp"
 
 namespace switchyard::cpu {
 inline namespace SY_ISA {
@@ -38,9 +37,6 @@ struct Panel {
   int32_t window_begin;              ///< the first of them that is not a kept one
   int32_t common_begin, common_end;  ///< keys that every row sees
 };
-
-/// How elements are multiplied: as f32, or bf16 in pairs by vectors or by AMX.
-enum class Way { widen, pairs, amx };
 
 /// Keys first..first+count-1 with their values; pointers are to key `first`.
 struct Tile {

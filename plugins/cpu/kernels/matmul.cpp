@@ -55,10 +55,11 @@ uint64_t time_of(const Context &ctx, const sy_call &call, double ns) {
   return static_cast<uint64_t>(500 + (threads > 1 ? 4000 : 0) + ns / threads);
 }
 
-/// `rate` in products per ns, with 8 rows or more.
-uint64_t estimate_packed(const Context &ctx, const sy_call &call, double rate) {
+/// `rate` in products per ns, with 8 rows or more; weights are packed for each block of rows.
+uint64_t estimate_packed(const Context &ctx, const sy_call &call, double rate,
+                         int64_t row_blocks = 1) {
   const Call c = unpack(call);
-  const double packing = static_cast<double>(c.n) * static_cast<double>(c.k) * 0.5;
+  const double packing = static_cast<double>(c.n * row_blocks) * static_cast<double>(c.k) * 0.5;
   return time_of(ctx, call, products(c) / rate + packing + 2000);
 }
 
@@ -91,7 +92,8 @@ constexpr KernelDef dots(const char *name, const Type &type, Run run) {
 using Supports = decltype(&supports_gemm);
 using Estimate = decltype(&estimate_gemm);
 
-constexpr KernelDef gemm(const char *name, const Type &type, Run run,
+template <class T, Way kWay = Way::widen>
+constexpr KernelDef gemm(const char *name, const Type &type,
                          const char *numerics = "matmul." SY_TEXT(SY_ISA) ".gemm",
                          Supports supports = supports_gemm, Estimate estimate = estimate_gemm) {
   return {SY_OP_MATMUL,
@@ -102,22 +104,31 @@ constexpr KernelDef gemm(const char *name, const Type &type, Run run,
           supports,
           estimate,
           [](const KernelDef &, const Context &ctx, const sy_call &call) {
-            return gemm_workspace(ctx, call);
+            return gemm_workspace(ctx, call, kWay);
           },
-          run,
+          run_gemm<T, kWay>,
           nullptr,
           nullptr};
 }
 
 #if HWY_TARGET <= HWY_AVX3
-int32_t supports_pairs(const KernelDef &self, const Context &ctx, const sy_call &call,
-                       sy_error *reason) {
-  const int32_t status = needs_pairs(ctx, reason);
+template <int32_t (*needs)(const Context &, sy_error *)>
+int32_t supports_bf16(const KernelDef &self, const Context &ctx, const sy_call &call,
+                      sy_error *reason) {
+  const int32_t status = needs(ctx, reason);
   return status == SY_OK ? supports_gemm(self, ctx, call, reason) : status;
 }
 
 uint64_t estimate_pairs(const KernelDef &, const Context &ctx, const sy_call &call) {
   return estimate_packed(ctx, call, (ctx.features & kFeatureFastBf16) != 0 ? 85 : 22);
+}
+
+/// Half of what tiles can do, 16 x 16 by 32 values in about 6 ns, be there 16 rows or fewer.
+uint64_t estimate_amx(const KernelDef &, const Context &ctx, const sy_call &call) {
+  const Call c = unpack(call);
+  const auto real = static_cast<double>(c.m),
+             whole = static_cast<double>(round_up64(c.m, kTileHeight));
+  return estimate_packed(ctx, call, 650 * real / whole, ceil_div64(c.m, kMostTileRows));
 }
 #endif
 
@@ -183,9 +194,9 @@ constexpr KernelDef kKernels[] = {
     dots("matmul.f32_any.dots", kF32, run_dots<float>),
     dots("matmul.f16_any.dots", kF16, run_dots<float16_t>),
     dots("matmul.bf16_any.dots", kBF16, run_dots<bfloat16_t>),
-    gemm("matmul.f32_any.gemm", kF32, run_gemm<float>),
-    gemm("matmul.f16_any.gemm", kF16, run_gemm<float16_t>),
-    gemm("matmul.bf16_any.gemm", kBF16, run_gemm<bfloat16_t>),
+    gemm<float>("matmul.f32_any.gemm", kF32),
+    gemm<float16_t>("matmul.f16_any.gemm", kF16),
+    gemm<bfloat16_t>("matmul.bf16_any.gemm", kBF16),
     quantised("matmul.q4_0_any.pairs", kQ4_0),
     quantised("matmul.q8_0_any.pairs", kQ8_0),
     quantised("matmul.tq1_0_any.pairs", kTQ1_0),
@@ -193,8 +204,12 @@ constexpr KernelDef kKernels[] = {
     quantised("matmul.mlx_affine4_any.pairs", kAffine4),
     quantised("matmul.mlx_affine8_any.pairs", kAffine8),
 #if HWY_TARGET <= HWY_AVX3
-    gemm("matmul.bf16_any.gemm_pairs", kBF16, run_gemm<bfloat16_t, true>,
-         "matmul." SY_TEXT(SY_ISA) ".gemm_pairs", supports_pairs, estimate_pairs),
+    gemm<bfloat16_t, Way::pairs>("matmul.bf16_any.gemm_pairs", kBF16,
+                                 "matmul." SY_TEXT(SY_ISA) ".gemm_pairs",
+                                 supports_bf16<needs_pairs>, estimate_pairs),
+    gemm<bfloat16_t, Way::amx>("matmul.bf16_any.gemm_amx", kBF16,
+                               "matmul." SY_TEXT(SY_ISA) ".gemm_amx", supports_bf16<needs_tiles>,
+                               estimate_amx),
     quantised("matmul.q4_0_any.vnni", kVnniQ4_0),
     quantised("matmul.q8_0_any.vnni", kVnniQ8_0),
     quantised("matmul.tq1_0_any.vnni", kVnniTQ1_0),

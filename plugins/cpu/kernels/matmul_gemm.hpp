@@ -24,8 +24,10 @@ using attention::needs_pairs;
 using attention::pair_tiles;
 using attention::round_up64;
 using attention::run_tasks;
+using attention::Scope;
 using attention::store_row;
 using attention::VF;
+using attention::Way;
 using attention::widen_row;
 using attention::Worker;
 using attention::worker_count;
@@ -164,6 +166,8 @@ inline constexpr int kTileRows = kLanes >= 16 ? 8 : 6;  ///< with the panel's ve
 inline constexpr int64_t kPanel = kPanelVectors * kLanes;
 inline constexpr int64_t kDepth = 256;     ///< products added up before the next panel is packed
 inline constexpr int64_t kMostRows = 240;  ///< of x in a task
+/// By AMX: products take so little time that packing weights would show.
+inline constexpr int64_t kMostTileRows = 2 * kMostRows;
 inline constexpr int64_t kMostPanels = 144 / kPanel;
 
 /// c[r][0 .. kPanel - 1] (+)= x[r][0 .. depth - 1] . panel[depth][kPanel] for MR rows.
@@ -202,10 +206,11 @@ struct Plan {
   int64_t row_blocks, column_blocks;
 };
 
-inline Plan make_plan(const Call &c, uint32_t threads) {
+inline Plan make_plan(const Call &c, uint32_t threads, Way way) {
   Plan p;
-  p.row_blocks = ceil_div64(c.m, kMostRows);
-  p.rows = p.row_blocks == 0 ? 0 : round_up64(ceil_div64(c.m, p.row_blocks), kTileRows);
+  p.row_blocks = ceil_div64(c.m, way == Way::amx ? kMostTileRows : kMostRows);
+  const int64_t unit = way == Way::amx ? kTileHeight : kTileRows;
+  p.rows = p.row_blocks == 0 ? 0 : round_up64(ceil_div64(c.m, p.row_blocks), unit);
   p.panels = kMostPanels;
   const auto tasks = [&] { return p.row_blocks * ceil_div64(c.n, p.panels * kPanel); };
   while (p.panels > 1 && tasks() < 4 * static_cast<int64_t>(threads)) --p.panels;
@@ -225,29 +230,36 @@ inline Scratch take_scratch(const Plan &p, Arena &arena) {
           arena.take<float>(kPanel * kDepth), arena.take<float>(p.rows * p.panels * kPanel)};
 }
 
-inline uint64_t gemm_workspace(const Context &ctx, const sy_call &call) {
-  const Plan p = make_plan(unpack(call), thread_count(ctx, call));
+inline uint64_t gemm_workspace(const Context &ctx, const sy_call &call, Way way) {
+  const Plan p = make_plan(unpack(call), thread_count(ctx, call), way);
   Arena arena{nullptr};
   take_scratch(p, arena);
   const auto tasks = static_cast<uint64_t>(p.row_blocks * p.column_blocks);
   return arena.used * worker_count(ctx, call, tasks);
 }
 
-/// kPairs: bf16 is multiplied as it is, in pairs, twice as many values in the same words.
-template <class T, bool kPairs>
+/// In pairs bf16 is multiplied as it is, twice as many values in the same words.
+template <class T, Way kWay>
 struct Gemm {
+  static constexpr bool kPairs = kWay != Way::widen;
   static constexpr int64_t kValues = kPairs ? 2 * kDepth : kDepth;  ///< between packings
   const Call &c;
   const Plan &plan;
 
   static int64_t words_of(int64_t depth) { return kPairs ? (depth + 1) / 2 : depth; }
+  /// With the zeros that tiles need behind them.
+  static int64_t padded_words(int64_t depth) {
+    return kWay == Way::amx ? round_up64(words_of(depth), kTileWords) : words_of(depth);
+  }
 
   /// Values k0 .. k0 + depth - 1 of `count` rows of weights from `first` on; the panel's other
   /// columns are zero.
   void pack(int64_t first, int64_t count, int64_t k0, int64_t depth, const Scratch &s,
             float *panel) const {
     const int64_t across = c.w->strides[0], along = c.w->strides[1], words = words_of(depth);
-    if (count < kPanel) memset(panel, 0, static_cast<size_t>(words * kPanel) * sizeof(float));
+    const int64_t zeros = count < kPanel ? 0 : words;  // from there on
+    memset(panel + zeros * kPanel, 0,
+           static_cast<size_t>((padded_words(depth) - zeros) * kPanel) * sizeof(float));
     if constexpr (kPairs) {
       if (across == 1 && along != 1) {
         auto *to = reinterpret_cast<uint32_t *>(panel);
@@ -283,18 +295,22 @@ struct Gemm {
   /// Rows of x as they are multiplied, converted where they must be; `stride` in bytes.
   const char *rows_of_x(int64_t first, int64_t count, int64_t k0, int64_t depth, const Scratch &s,
                         int64_t &stride) const {
+    constexpr int64_t kWhole = kWay == Way::amx ? 2 * kTileWords : kPairs ? 2 : 1;
     if constexpr (kPairs || sizeof(T) == sizeof(float)) {
-      if (c.x->strides[1] == 1 && (!kPairs || depth % 2 == 0)) {
+      if (c.x->strides[1] == 1 && depth % kWhole == 0) {
         stride = c.x->strides[0] * static_cast<int64_t>(sizeof(T));
         return reinterpret_cast<const char *>(element<const T>(*c.x, first, k0));
       }
     }
     for (int64_t r = 0; r < count; ++r) {
       const T *from = element<const T>(*c.x, first + r, k0);
+      float *to = s.rows + r * kDepth;
       if constexpr (kPairs)
-        copy_pairs(from, c.x->strides[1], depth, reinterpret_cast<char *>(s.rows + r * kDepth));
+        copy_pairs(from, c.x->strides[1], depth, reinterpret_cast<char *>(to));
       else
-        widen_row(from, c.x->strides[1], depth, s.rows + r * kDepth);
+        widen_row(from, c.x->strides[1], depth, to);
+      memset(to + words_of(depth), 0,
+             static_cast<size_t>(padded_words(depth) - words_of(depth)) * sizeof(float));
     }
     stride = kDepth * static_cast<int64_t>(sizeof(float));
     return reinterpret_cast<const char *>(s.rows);
@@ -334,7 +350,41 @@ struct Gemm {
     }
   }
 
+  /// 16 rows at a time; the last few are brought to where as many can be read.
+  void multiply_tiles(const char *x, int64_t stride, int64_t rows, const float *panel,
+                      int64_t depth, bool first, float *tile, int64_t width,
+                      const Scratch &s) const {
+    constexpr int64_t kRow = kPanel * static_cast<int64_t>(sizeof(float));
+    const int64_t steps = padded_words(depth) / kTileWords;
+    const auto blocks = [&](const char *from, int64_t row, int64_t count, float *to) {
+      tile_products()->pairs[kPanelVectors - 1](
+          {.a = from,
+           .a_row = row,
+           .a_step = 4 * kTileWords,
+           .a_block = kTileHeight * row,
+           .b = panel,
+           .b_row = kRow,
+           .b_step = kTileWords * kRow,
+           .c = to,
+           .c_row = width * static_cast<int64_t>(sizeof(float)),
+           .blocks = count,
+           .steps = steps,
+           .add = !first});
+    };
+    const bool converted = x == reinterpret_cast<const char *>(s.rows);
+    const int64_t whole = converted ? ceil_div64(rows, kTileHeight) : rows / kTileHeight;
+    blocks(x, stride, whole, tile);
+    const int64_t done = whole * kTileHeight;
+    if (done >= rows) return;
+    constexpr int64_t kBytes = kDepth * static_cast<int64_t>(sizeof(float));
+    auto *copies = reinterpret_cast<char *>(s.rows);
+    for (int64_t r = done; r < rows; ++r)
+      memcpy(copies + (r - done) * kBytes, x + r * stride, static_cast<size_t>(2 * depth));
+    blocks(copies, kBytes, 1, tile + done * width);
+  }
+
   void run(Worker &worker, const Scratch &s, uint64_t task) const {
+    [[maybe_unused]] const Scope<kWay> scope;
     const auto at = static_cast<int64_t>(task);
     const int64_t i0 = at % plan.row_blocks * plan.rows, rows = min64(plan.rows, c.m - i0);
     const int64_t j0 = at / plan.row_blocks * plan.panels * kPanel;
@@ -349,7 +399,9 @@ struct Gemm {
       for (int64_t p = 0; p < panels; ++p) {
         float *panel = s.panels + p * kDepth * kPanel;
         pack(j0 + p * kPanel, min64(kPanel, columns - p * kPanel), k0, depth, s, panel);
-        if constexpr (kPairs)
+        if constexpr (kWay == Way::amx)
+          multiply_tiles(x, stride, rows, panel, depth, k0 == 0, s.tile + p * kPanel, width, s);
+        else if constexpr (kPairs)
           multiply_pairs(x, stride, rows, panel, depth, k0 == 0, s.tile + p * kPanel, width);
         else
           multiply(x, stride, rows, panel, depth, k0 == 0, s.tile + p * kPanel, width);
@@ -360,17 +412,17 @@ struct Gemm {
   }
 };
 
-template <class T, bool kPairs = false>
+template <class T, Way kWay>
 int32_t run_gemm(const KernelDef &, const Context &ctx, const sy_call &call, sy_error *error) {
   const Call c = unpack(call);
-  const Plan plan = make_plan(c, thread_count(ctx, call));
+  const Plan plan = make_plan(c, thread_count(ctx, call), kWay);
   const auto tasks = static_cast<uint64_t>(plan.row_blocks * plan.column_blocks);
   if (tasks == 0) return SY_OK;
-  if (call.workspace_size < gemm_workspace(ctx, call))
+  if (call.workspace_size < gemm_workspace(ctx, call, kWay))
     return failure(error, SY_E_INTERNAL, "the workspace is smaller than workspace_size asked for");
   Arena measure{nullptr};
   take_scratch(plan, measure);
-  const Gemm<T, kPairs> gemm{c, plan};
+  const Gemm<T, kWay> gemm{c, plan};
   auto compute = [&](Worker &w, uint64_t task) {
     Arena arena{static_cast<char *>(call.workspace) + w.index * measure.used};
     gemm.run(w, take_scratch(plan, arena), task);
