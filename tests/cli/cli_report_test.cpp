@@ -121,5 +121,40 @@ TEST_F(Cli, CompareTellsTheRatio) {
             std::string::npos);
 }
 
+TEST_F(Cli, ComparedRowsOfEqualChangeFollowTheirNumbers) {
+  const auto bench = [&](const char *name, double ms) {
+    std::string shapes;
+    for (const int n : {1024, 65536, 256, 16384})
+      shapes += fmt::format(
+          R"({}{{"op": "quantize", "shape": "n={}", "results": [{{"backend": "avx2", "median_ms": {}}}]}})",
+          shapes.empty() ? "" : ",", n, ms);
+    text(name, R"({"command": "bench", "shapes": [)" + shapes + "]}");
+  };
+  bench("before.json", 1);
+  bench("after.json", 2);
+  const Json doc = run_json({"report", "--compare", "before.json", "after.json"});
+  std::string order;
+  for (const Json &row : doc["charts"][0]["rows"]) order += row["label"].get<std::string>() + "; ";
+  EXPECT_EQ(order,
+            "quantize n=256 on avx2; quantize n=1024 on avx2; quantize n=16384 on avx2; "
+            "quantize n=65536 on avx2; ");
+}
+
+TEST_F(Cli, ARunsSummaryTellsWhatWasSlowerToo) {
+  const auto summary = [&](double first, double second) {
+    text("m.json", fmt::format(R"({{"command": "run", "jobs": [
+      {{"name": "a", "op": "kmeans", "backend": "openmp", "time_ms": 10, "verified": "gate",
+        "compared": [{{"backend": "reference", "times_faster": {}, "equal": true}}]}},
+      {{"name": "b", "op": "quantize", "backend": "avx2", "time_ms": 1, "verified": "gate",
+        "compared": [{{"backend": "avx512", "times_faster": {}, "equal": true}}]}}]}})",
+                               first, second));
+    return run_json({"report", "m.json", "-o", "p.html"})["summary"].get<std::string>();
+  };
+  const std::string both = summary(8, 0.5);
+  EXPECT_NE(both.find("the largest gain is 8× over reference (a)"), std::string::npos) << both;
+  EXPECT_NE(both.find("b took 2× the time of avx512"), std::string::npos) << both;
+  EXPECT_EQ(summary(8, 0.95).find("the time of"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace switchyard::test

@@ -23,7 +23,7 @@ from chromium import Chromium, find  # noqa: E402
 BUILD = Path(sys.argv[1]).resolve()
 failures = []
 
-# Words in a visible drawing that meet other words or leave it; letters smaller than 9 pixels.
+# Words in a visible drawing that meet other words or marks, or leave it; letters smaller than 9 pixels.
 LOOK = """(() => {
   const bad = [];
   let drawings = 0;
@@ -42,6 +42,12 @@ LOOK = """(() => {
         if (turned || other) continue;
         if (r.left < q.right - 1 && q.left < r.right - 1 && r.top < q.bottom - 2 && q.top < r.bottom - 2)
           bad.push('"' + a + '" lies on "' + b + '" in ' + svg.getAttribute('aria-label'));
+      }
+      if (turned) return;
+      for (const mark of svg.querySelectorAll('.m')) {
+        const q = mark.getBoundingClientRect();
+        if (r.left < q.right - 2 && q.left < r.right - 2 && r.top < q.bottom - 4 && q.top < r.bottom - 4)
+          bad.push('a mark lies on "' + a + '" in ' + svg.getAttribute('aria-label'));
       }
     });
   }
@@ -156,6 +162,9 @@ def main(folder, shots):
     bench = pages["bench"].read_text()
     check("From n = " in bench and "crossovers" not in bench, "bench: the crossover is not told")
     check("Roofline" in bench, "bench: no roofline")
+    roofline = pages["metrics"].read_text().split("<h2>Roofline", 1)[1]
+    for operation in ("quantize", "kmeans.step", "attention"):  # in the wide and the narrow drawing
+        check(roofline.count(f">{operation}</text>") == 2, f"metrics: the roofline does not name {operation}")
     check("time of" in pages["compare"].read_text(), "compare: no sentence")
     if find() is None:
         print("skipped in the browser: no Chromium")

@@ -272,3 +272,16 @@ def test_the_stub_names_what_the_extension_has():
     assert public(top) == public(vars(_core))
     for name, members in classes.items():
         assert public(members) == public(vars(getattr(_core, name))), name
+
+
+def test_checkers_know_what_is_imported_later():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    known, loose = set(), False
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for item in node.body:
+                # "x as x" is what makes a name public to them.
+                known |= {a.asname for a in item.names if a.asname == a.name}
+        elif isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
+            loose = True  # every misspelt name would be Any
+    assert known == set(sy._LATER) and not loose

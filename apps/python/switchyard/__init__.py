@@ -13,7 +13,7 @@ torch out; otherwise NumPy. See `Engine` for the calls and `Error` for what they
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._advice import Advice, AttentionAdvisor, AttentionConfig, ModelAttention, attention_models
 from ._batches import BatchProgress, available_memory, batch_rows, process_in_batches
@@ -42,12 +42,19 @@ def create_auto() -> Engine:
 # What needs scikit-learn or torch is imported when it is first used.
 _LATER = {"KMeans": "sklearn", "MiniBatchKMeans": "sklearn", "sklearn": "", "torch": ""}
 
+if TYPE_CHECKING:  # what checkers and editors know of them; a misspelt name is an error to them
+    from . import sklearn as sklearn
+    from . import torch as torch
+    from .sklearn import KMeans as KMeans
+    from .sklearn import MiniBatchKMeans as MiniBatchKMeans
+else:
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_LATER[name] or name}")
-    return getattr(module, name) if _LATER[name] else module
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f"{__name__}.{_LATER[name] or name}")
+        return getattr(module, name) if _LATER[name] else module
+
 
 
 def __dir__() -> list[str]:

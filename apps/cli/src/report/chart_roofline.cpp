@@ -73,16 +73,15 @@ Drawing draw(const Roofline &chart, double width, const Palette &palette) {
     if (px + text_width(words) * std::cos(slope) < x.at(end))
       d.text(px, py, words, "t", "start", -slope * 180 / std::numbers::pi);
   }
+  std::vector<std::pair<double, std::string>> ceilings;
   for (const auto &c : joined(chart.peaks, decade)) {
     const double from = std::max(x.low(), c.value / std::max(fastest, 1e-9));
     if (from >= x.high()) continue;
     d.line(x.at(from), y.at(c.value), right, y.at(c.value), "roof");
-    const std::string words = c.name + " " + in_words(c.value, Unit::number);
-    d.text(right, y.at(c.value) - 5, words, "t", "end");
-    taken.push_back({right - text_width(words), y.at(c.value) - 16, text_width(words), 14});
+    ceilings.emplace_back(y.at(c.value), c.name + " " + in_words(c.value, Unit::number));
   }
   for (const auto &p : chart.points)
-    taken.push_back({x.at(p.intensity) - 6, y.at(p.gflops) - 6, 12, 12});
+    taken.push_back({x.at(p.intensity) - 7, y.at(p.gflops) - 7, 14, 14});
   for (const auto &p : chart.points) {
     const double px = x.at(p.intensity), py = y.at(p.gflops);
     d.mark(
@@ -105,6 +104,16 @@ Drawing draw(const Roofline &chart, double width, const Palette &palette) {
       d.text(place.x, place.y + 11, p.label, "t");
       break;
     }
+  }
+  // Names of ceilings stand at the right, or as far left as points and slopes leave room.
+  for (const auto &[py, words] : ceilings) {
+    const double w = text_width(words);
+    Box place{right - w, py - 16, w, 14};
+    while (std::ranges::any_of(taken, [&](const Box &b) { return b.meets(place); }) &&
+           place.x > left + w)
+      place.x -= 8;
+    d.text(place.x + w, py - 5, words, "t", "end");
+    taken.push_back(place);
   }
   return d;
 }

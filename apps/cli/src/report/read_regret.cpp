@@ -66,6 +66,25 @@ std::string machine_of(const Source &s) {
   return words(member(member(s.doc, "head"), "machine"), "fingerprint");
 }
 
+/// Numbers within names count as numbers: n=256 comes before n=1024.
+struct ByNumbers {
+  bool operator()(std::string_view a, std::string_view b) const {
+    const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+    const auto number = [&](std::string_view text) {
+      return text.substr(
+          0, static_cast<std::size_t>(std::ranges::find_if_not(text, digit) - text.begin()));
+    };
+    while (!a.empty() && !b.empty()) {
+      const std::string_view x = number(a), y = number(b);
+      if (x.size() != y.size() && !x.empty() && !y.empty()) return x.size() < y.size();
+      if (a.front() != b.front()) return a.front() < b.front();
+      a.remove_prefix(1);
+      b.remove_prefix(1);
+    }
+    return a.size() < b.size();
+  }
+};
+
 }  // namespace
 
 void add_regret(Report &report, const Json &regret) {
@@ -138,7 +157,7 @@ Result<Report> compare(const std::vector<Source> &sources) {
                                                                              : file_name(s));
   std::map<std::string, double> base;
   for (const Figure &f : figures(sources.front())) base.emplace(f.key, f.ms);
-  std::map<std::string, DotChart::Row> rows;
+  std::map<std::string, DotChart::Row, ByNumbers> rows;
   for (std::size_t i = 1; i < sources.size(); ++i) {
     std::vector<double> ratios;
     std::size_t slower = 0, faster = 0;

@@ -173,8 +173,8 @@ void add_roofline(Report &report, const std::vector<std::pair<std::string, const
 void add_run(Report &report, const Json &run) {
   const Json &jobs = member(run, "jobs");
   if (!jobs.is_array() || jobs.empty()) return;
-  double total = 0, best = 0;
-  std::string who, than;
+  double total = 0, best = 0, worst = 1;
+  std::string who, than, slow, slower_than;
   bool compared = false, right = true;
   for (const Json &job : jobs) {
     total += number(job, "time_ms");
@@ -187,6 +187,11 @@ void add_run(Report &report, const Json &run) {
         who = words(job, "name");
         than = words(c, "backend");
       }
+      if (const double f = number(c, "times_faster"); f > 0 && f < worst) {
+        worst = f;
+        slow = words(job, "name");
+        slower_than = words(c, "backend");
+      }
     }
   }
   std::string sentence = fmt::format("{} took {}", plural(static_cast<double>(jobs.size()), "job"),
@@ -195,6 +200,10 @@ void add_run(Report &report, const Json &run) {
   if (best > 1)
     sentence += fmt::format("; the largest gain is {} over {} ({})", in_words(best, Unit::times),
                             than, who);
+  // Within a tenth it is noise, or a backend beside itself.
+  if (worst < 1 / 1.1)
+    sentence += fmt::format("; {} took {} the time of {}", slow, in_words(1 / worst, Unit::times),
+                            slower_than);
   report.sentences.push_back(sentence + ".");
   add_jobs(report, jobs);
   add_memory(report, jobs);
