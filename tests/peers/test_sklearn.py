@@ -6,6 +6,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import sklearn.cluster
 from scipy import sparse
@@ -130,7 +131,6 @@ def test_in_pipelines_and_searches(kind, blobs):
 
 @BOTH
 def test_set_output(kind, blobs):
-    pandas = pytest.importorskip("pandas")
     fitted = kind(3, random_state=0).set_output(transform="pandas").fit(blobs[0])
     table = fitted.transform(blobs[0])
     assert isinstance(table, pandas.DataFrame)
