@@ -4,11 +4,13 @@
 /// asks for it (thread sanitizers misread OpenMP's barriers).
 #include <instance.hpp>
 
+#include <omp.h>
 #include <pthread.h>
 #include <string.h>
 #include <xmmintrin.h>
 #include <failure.hpp>
 #include <lists.hpp>
+#include "join.hpp"
 #include "spread.hpp"
 
 namespace {
@@ -28,21 +30,17 @@ void openmp_for(const Executor *self, uint64_t n, sy_task_fn fn, void *arg, uint
   __atomic_store_n(&used, true, __ATOMIC_RELAXED);
   const int threads = static_cast<int>(n < max_threads ? n : max_threads);
   const auto count = static_cast<int64_t>(n);
-  // A calling thread keeps its team, and a larger one gets new threads.
-  static thread_local int team = 1;
-  if (threads > team) {
-    switchyard::openmp::Spread spread;
-#pragma omp parallel num_threads(threads)
-    spread.join();
-  }
-  team = threads;
+  switchyard::openmp::Spread start;
+  switchyard::openmp::Join end;
 #pragma omp parallel num_threads(threads)
   {
+    start.join();
     const unsigned saved = _mm_getcsr();
     _mm_setcsr(0x1F80);
 #pragma omp for schedule(dynamic, 1) nowait
     for (int64_t i = 0; i < count; ++i) fn(arg, static_cast<uint64_t>(i));
     _mm_setcsr(saved);
+    end.arrive(omp_get_num_threads());
   }
 }
 

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// Moves the threads of a new team to processors of their own. The system may start a thread on the
-/// processor of the one that made it; at the end of a loop that one waits by spinning, and the
-/// other gets its turn only when the scheduler's quantum ends: milliseconds for a loop of
-/// microseconds, until the load balancer looks. Affinities are as before afterwards.
+/// Moves the threads of a loop to processors of their own. The system may start a thread, or wake
+/// it, on the processor of the one that asked for it, and leave it there for many milliseconds
+/// until the load balancer looks: all that while two threads are as slow as one. Affinities are as
+/// before afterwards.
 
 #include <sched.h>
 
 #include <atomic>
+#include <cstdint>
 
 namespace switchyard::openmp {
 
 class Spread {
  public:
-  /// Called once by each thread of the team, at the same time. The processor it ends on: no other
-  /// thread's unless there are fewer processors than threads; -1 = not known.
+  /// Called once by each thread of the team, at the start of the loop; one that is alone on its
+  /// processor, as nearly all are, is through in some nanoseconds. The processor it ends on: no
+  /// other thread's unless there are fewer processors than threads; -1 = not known.
   int join() noexcept {
     const int here = sched_getcpu();
     if (here < 0 || here >= CPU_SETSIZE || claim(here)) return here;
@@ -33,9 +35,12 @@ class Spread {
   }
 
  private:
-  bool claim(int cpu) noexcept { return !taken_[cpu].exchange(true, std::memory_order_relaxed); }
+  bool claim(int cpu) noexcept {
+    const std::uint64_t bit = std::uint64_t{1} << cpu % 64;
+    return (taken_[cpu / 64].fetch_or(bit, std::memory_order_relaxed) & bit) == 0;
+  }
 
-  std::atomic<bool> taken_[CPU_SETSIZE]{};
+  std::atomic<std::uint64_t> taken_[CPU_SETSIZE / 64]{};
 };
 
 }  // namespace switchyard::openmp

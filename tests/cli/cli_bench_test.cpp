@@ -71,6 +71,21 @@ TEST_F(CliBench, EveryBackendIsComparedWithTheReference) {
   EXPECT_EQ(backends.size() + row["refused"].size(), run_json({"info"})["backends"].size());
 }
 
+TEST_F(CliBench, KernelsMayUseTheThreads) {
+  const std::map<std::string, std::string> environment{
+      {"SWITCHYARD_PLUGIN_PATH", SWITCHYARD_BINARY_DIR "/tests/plugins/needs_threads"}};
+  std::vector<std::string> words{"bench",     "kmeans.assign", "n=50,d=3,k=2",
+                                 "--backend", "needs_threads", "--seconds",
+                                 "1ms",       "--json",        "--threads"};
+  for (const char *threads : {"2", "3"}) {
+    words.push_back(threads);
+    const Finished done = run(words, environment);
+    words.pop_back();
+    const Json doc = done.json();
+    EXPECT_EQ(doc["shapes"][0]["results"].size(), threads == std::string("3")) << doc;
+  }
+}
+
 TEST_F(CliBench, WrongAnswersAreFound) {
   // Too large a problem for the gate: only the comparison on this very one tells.
   const std::map<std::string, std::string> environment{

@@ -58,6 +58,7 @@ Status prepare(Contender &c, const OpShape &shape, const Problem &problem) {
   c.frame = std::make_unique<CallFrame>(static_cast<std::uint32_t>(problem.inputs.size()),
                                         static_cast<std::uint32_t>(problem.outputs.size()));
   bind(problem, c.outputs, *c.frame);
+  c.frame->call().threads = static_cast<std::uint32_t>(c.engine->threads());
   sy_error error{};
   error.struct_size = sizeof(error);
   RunInfo info;

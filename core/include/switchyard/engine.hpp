@@ -277,6 +277,9 @@ struct MeasureOptions {
   double seconds = 0.3;    ///< for all candidates of the shape together
   int rounds = 7;          ///< turns each takes at least
   int most_rounds = 1000;  ///< and at most, however quick they are
+  double hopeless = 8;     ///< so many times slower than the fastest is timed once, then left out
+  bool estimated = true;   ///< time also what is that by its author's estimate and takes long
+  bool late = true;        ///< and what is compiled at its first use, for the same cores
   bool remember = false;   ///< keep the timings: in this engine's decisions and in the timing store
   std::uint64_t seed = 0;
   std::function<bool()> go_on{};  ///< asked between turns; false ends with `cancelled`
@@ -293,6 +296,7 @@ struct Measurement {
   std::string op, shape;
   std::string expected;  ///< kernel that the engine would have run before this measurement
   double bytes = 0, flops = 0;
+  int put_off = 0;  ///< candidates that were left out for want of MeasureOptions::late
   std::vector<Candidate> candidates;
 };
 

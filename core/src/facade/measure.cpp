@@ -11,6 +11,7 @@ namespace switchyard {
 namespace {
 
 constexpr std::uint32_t kVerdictWaitMs = 60'000;
+constexpr double kLongShare = 0.1;  ///< of the seconds: for one call of a hopeless kernel
 
 Timing timing_of(const Lane &lane, const Work &work) {
   Samples samples;
@@ -40,9 +41,10 @@ Result<Measurement> Engine::measure(std::string_view op, std::string_view shape_
 
   Dispatcher &dispatcher = *impl_->dispatcher;
   Decision &d = dispatcher.decision(*index, frame.call());
-  dispatcher.ask_late(d, true);
+  if (options.late) dispatcher.ask_late(d, true);
   for (const auto &c : d.choices)
-    if (c->supported()) impl_->verdicts->wait(*c->verdict, kVerdictWaitMs);
+    if (c->supported() && !c->late.load(std::memory_order_relaxed))
+      impl_->verdicts->wait(*c->verdict, kVerdictWaitMs);
   impl_->verdicts->wait_idle(kVerdictWaitMs);
   Measurement out;
   out.op = spec.id();
@@ -56,13 +58,24 @@ Result<Measurement> Engine::measure(std::string_view op, std::string_view shape_
             dispatcher.selector().expected(d, TensorView(*frame.call().inputs[0]).elements()))
       out.expected = expected->candidate->name;
   }
+  std::uint64_t least = UINT64_MAX;
+  for (const auto &c : d.choices)
+    if (c->usable() && c->prior_ns > 0) least = std::min(least, c->prior_ns);
   for (const auto &c : d.choices) {
-    if (!c->usable()) continue;
+    if (c->late.load(std::memory_order_relaxed)) ++out.put_off;
+    if (!c->usable() || c->late.load(std::memory_order_relaxed)) continue;
+    const auto prior = static_cast<double>(c->prior_ns);
+    if (!options.estimated && prior > kLongShare * 1e9 * options.seconds &&
+        prior > options.hopeless * static_cast<double>(least))
+      continue;
     auto lane = Lane::make(*c->candidate, *problem, impl_->threads);
     if (!lane) return tl::unexpected(lane.error());
     lanes.push_back(std::move(*lane));
   }
-  Turns turns{.seconds = options.seconds, .least = options.rounds, .most = options.most_rounds};
+  Turns turns{.seconds = options.seconds,
+              .least = options.rounds,
+              .most = options.most_rounds,
+              .hopeless = options.hopeless};
   if (options.go_on)
     turns.cancelled = [&]() -> Status {
       if (options.go_on()) return {};

@@ -35,7 +35,8 @@ class Lane {
   const Candidate &candidate_;
   ProblemOutputs outputs_;
   CallFrame frame_;
-  int batch_ = 1;  ///< calls a turn, so that the clock's cost does not matter
+  int batch_ = 1;     ///< calls a turn, so that the clock's cost does not matter
+  double least_ = 0;  ///< ns of a call, of the first turns
   bool hopeless_ = false;
   std::vector<double> times_;
 };
