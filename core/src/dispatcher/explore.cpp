@@ -177,9 +177,9 @@ std::int32_t Dispatcher::answer_by_reference(Decision &d, sy_call &call, sy_erro
     return give_up(ErrorCode::backend,
                    fmt::format("{} cannot run {} ({}): {}",
                                pin.empty() ? "the chosen backend" : pin, spec.id(), d.shape,
-                               !refusals.empty() ? refusals
-                               : !reason.empty() ? reason
-                                                 : "it offers no such kernel"));
+                               !reason.empty()     ? reason
+                               : !refusals.empty() ? refusals
+                                                   : "it offers no such kernel"));
   }
   const std::uint64_t start = now_ns();
   call.state = nullptr;
