@@ -125,12 +125,10 @@ def test_missing_config_is_no_input_error(tmp_path):
 
 
 def test_unknown_pinned_backend():
-    with pytest.raises(sy.Error) as caught:
-        sy.Engine(pin={"attention": "warp-drive"}, cache_dir="").attention(
-            *(np.zeros((1, 1, 2, 4), np.float32) for _ in range(3))
-        )
-    assert caught.value.code in {"backend", "unsupported"}
-    assert "warp-drive" in str(caught.value)
+    for op in ("*", "attention", "kmeans"):
+        with pytest.raises(sy.Error, match="unknown backend 'referense'; did you mean") as caught:
+            sy.Engine(pin={op: "referense"}, cache_dir="")
+        assert caught.value.code == "backend" and not isinstance(caught.value, ValueError)
 
 
 def test_a_pin_decides_who_answers(rng):

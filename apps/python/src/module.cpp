@@ -16,6 +16,7 @@
 #include "attention.hpp"
 #include "calls.hpp"
 #include "config/options.hpp"
+#include "facade/backends.hpp"
 #include "models.hpp"
 
 namespace switchyard::python {
@@ -66,7 +67,13 @@ Engine make_engine(const string &preset, const string &config, int threads,
   for (const auto &[op, backend] : pin) options.pin[op] = backend;
   overlay(options, given);
   options.resolved = true;  // nothing is left to fold in, and these arguments come last
-  return value(unlocked([&] { return Engine::create(std::move(options)); }));
+  return value(unlocked([&]() -> Result<Engine> {
+    auto engine = Engine::create(std::move(options));
+    if (!engine) return engine;
+    for (const auto &[op, backend] : pin)
+      if (auto ok = check_backend(*engine, backend); !ok) return tl::unexpected(ok.error());
+    return engine;
+  }));
 }
 
 nb::dict size_summary(const SizeMetrics &m) {

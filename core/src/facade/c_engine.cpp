@@ -8,6 +8,7 @@
 #include "base/checked.hpp"
 #include "base/status_codes.hpp"
 #include "config/options.hpp"
+#include "facade/backends.hpp"
 #include "facade/c_support.hpp"
 #include "facade/recommend.hpp"
 
@@ -117,20 +118,6 @@ Result<Options> options_of(const sy_engine_options &given) {
   return options;
 }
 
-/// A pinned backend must exist: nothing could be answered otherwise.
-Status check_pin(const Engine &engine, const sy_engine_options &given) {
-  if (given.backend == nullptr) return {};
-  std::string known;
-  for (const PluginInfo &p : engine.plugins()) {
-    if (p.status != "loaded") continue;
-    if (p.id == given.backend || std::ranges::find(p.instances, given.backend) != p.instances.end())
-      return {};
-    known += (known.empty() ? "" : ", ") + p.id;
-  }
-  return fail(ErrorCode::backend,
-              std::string("unknown backend '") + given.backend + "'; known: " + known);
-}
-
 }  // namespace
 }  // namespace switchyard::c
 
@@ -191,7 +178,8 @@ int32_t sy_engine_create(const sy_engine_options *options, sy_engine **out, sy_e
     if (!resolved) return c::report(resolved.error(), error);
     auto made = Engine::create(std::move(*resolved));
     if (!made) return c::report(made.error(), error);
-    if (auto ok = c::check_pin(*made, given); !ok) return c::report(ok.error(), error);
+    if (given.backend != nullptr)  // it must exist: nothing could be answered otherwise
+      if (auto ok = check_backend(*made, given.backend); !ok) return c::report(ok.error(), error);
     *out = new sy_engine(std::move(*made));
     return SY_OK;
   });
