@@ -36,7 +36,7 @@ inline Plan make_plan(const Call &c, Way way = Way::widen) {
   if (way == Way::amx) {
     // Products take so little time that turning values over would show.
     most = kMaxPanels;
-    while (most > 2 && groups * ceil_div64(plan.panels, most) < kFewTasks) most /= 2;
+    while (most > kVectorPanels && groups * ceil_div64(plan.panels, most) < kFewTasks) most /= 2;
   }
   plan.per_task = max64(1, min64(plan.panels, most));
   plan.blocks = ceil_div64(plan.panels, plan.per_task);

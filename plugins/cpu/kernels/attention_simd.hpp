@@ -83,32 +83,45 @@ HWY_INLINE VF tanh_f32(VF x) {
   return hn::CopySign(hn::Div(hn::Neg(em1), hn::Add(em1, hn::Set(df, 2.0f))), x);
 }
 
+/// Columns j..j+3 of kLanes rows, as as many vectors: 4 x 4 elements are transposed in each block.
+template <int kBlocks>
+HWY_INLINE void transpose_four(const float *HWY_RESTRICT from, int64_t from_stride,
+                               float *HWY_RESTRICT to, int64_t to_stride) {
+  const DF df;
+  const hn::FixedTag<float, 4> four;
+  const hn::FixedTag<float, 8> eight;
+  // Block b: four elements of row 4 b + q.
+  const auto rows = [&](int64_t q) HWY_ATTR {
+    const auto pair = [&](int64_t b) HWY_ATTR {
+      const float *row = from + (4 * b + q) * from_stride;
+      return hn::Combine(eight, hn::LoadU(four, row + 4 * from_stride), hn::LoadU(four, row));
+    };
+    if constexpr (kBlocks == 4)
+      return hn::Combine(df, pair(2), pair(0));
+    else
+      return pair(0);
+  };
+  const auto v0 = rows(0), v1 = rows(1), v2 = rows(2), v3 = rows(3);
+  const auto a = hn::InterleaveLower(df, v0, v2), b = hn::InterleaveLower(df, v1, v3);
+  const auto c = hn::InterleaveUpper(df, v0, v2), d = hn::InterleaveUpper(df, v1, v3);
+  hn::StoreU(hn::InterleaveLower(df, a, b), df, to);
+  hn::StoreU(hn::InterleaveUpper(df, a, b), df, to + to_stride);
+  hn::StoreU(hn::InterleaveLower(df, c, d), df, to + 2 * to_stride);
+  hn::StoreU(hn::InterleaveUpper(df, c, d), df, to + 3 * to_stride);
+}
+
 /// to[j * to_stride + i] = from[i * from_stride + j] for i < rows, j < columns.
 inline void transpose(const float *HWY_RESTRICT from, int64_t from_stride, int64_t rows,
                       int64_t columns, float *HWY_RESTRICT to, int64_t to_stride) {
-  const hn::FixedTag<float, 4> d4;
-  const hn::RepartitionToWide<decltype(d4)> d2;
+  static_assert(kLanes == 16 || kLanes == 8);
   int64_t i = 0;
-  for (; i + 4 <= rows; i += 4) {
+  for (; i + kLanes <= rows; i += kLanes) {
     const float *a = from + i * from_stride;
     int64_t j = 0;
-    for (; j + 4 <= columns; j += 4) {
-      const auto r0 = hn::LoadU(d4, a + j);
-      const auto r1 = hn::LoadU(d4, a + from_stride + j);
-      const auto r2 = hn::LoadU(d4, a + 2 * from_stride + j);
-      const auto r3 = hn::LoadU(d4, a + 3 * from_stride + j);
-      const auto x0 = hn::BitCast(d2, hn::InterleaveLower(d4, r0, r1));
-      const auto x1 = hn::BitCast(d2, hn::InterleaveUpper(d4, r0, r1));
-      const auto x2 = hn::BitCast(d2, hn::InterleaveLower(d4, r2, r3));
-      const auto x3 = hn::BitCast(d2, hn::InterleaveUpper(d4, r2, r3));
-      float *t = to + j * to_stride + i;
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, x0, x2)), d4, t);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, x0, x2)), d4, t + to_stride);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, x1, x3)), d4, t + 2 * to_stride);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, x1, x3)), d4, t + 3 * to_stride);
-    }
+    for (; j + 4 <= columns; j += 4)
+      transpose_four<kLanes / 4>(a + j, from_stride, to + j * to_stride + i, to_stride);
     for (; j < columns; ++j)
-      for (int64_t e = 0; e < 4; ++e) to[j * to_stride + i + e] = a[e * from_stride + j];
+      for (int64_t e = 0; e < kLanes; ++e) to[j * to_stride + i + e] = a[e * from_stride + j];
   }
   for (; i < rows; ++i)
     for (int64_t j = 0; j < columns; ++j) to[j * to_stride + i] = from[i * from_stride + j];
