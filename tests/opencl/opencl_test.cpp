@@ -290,6 +290,26 @@ TEST_F(OpenCl, CopiesThroughPinnedMemoryGiveTheSame) {
   EXPECT_GT(done.bytes_from_device, 0u);
 }
 
+TEST_F(OpenCl, MetricsTellKernelsTransfersAndBuildsApart) {
+  const Variable copies("SWITCHYARD_OPENCL_ZERO_COPY", "0");
+  Engine engine = make_engine(pinned());
+  EXPECT_TRUE(engine.metrics().devices.empty()) << "nothing has run";
+  const std::vector<float> x(64 * 128, 0.5f);
+  const auto q = engine.quantize({x.data(), {64, 128}}, {.format = "q8_0"});
+  ASSERT_TRUE(q) << q.error().text();
+  const Metrics metrics = engine.metrics();
+  ASSERT_EQ(metrics.devices.size(), 1u);
+  const DeviceMetrics &device = metrics.devices.begin()->second;
+  EXPECT_GE(device.kernels, 1u);
+  EXPECT_GT(device.kernel_ms, 0);
+  EXPECT_GT(device.transfer_ms, 0);
+  EXPECT_GE(device.bytes_to_device, x.size() * 4);
+  EXPECT_GE(device.bytes_from_device, q->codes.bytes());
+  EXPECT_GE(device.programs_built + device.programs_cached, 1u);
+  EXPECT_GT(device.build_ms, 0);
+  EXPECT_NE(metrics.json().find("\"transfer_ms\""), std::string::npos);
+}
+
 TEST_F(OpenCl, TheKernelsForGraphicsCardsGiveTheSame) {
   const Variable as("SWITCHYARD_OPENCL_AS", "gpu");
   Engine engine = make_engine(here());

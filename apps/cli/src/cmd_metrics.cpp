@@ -78,6 +78,23 @@ std::string bounds_text(const Json &metrics, const std::string &why_not) {
                      why_not.empty() ? "nothing was timed" : why_not);
 }
 
+/// Kernels and transfers apart, where an instance has a device of its own.
+std::string devices_text(const Json &metrics) {
+  Table table({"device", "kernels", "their time", "transfers", "to device", "from device",
+               "programs built", "from files", "build time"},
+              "lrrrrrrrr");
+  const auto devices = metrics.find("devices");
+  if (devices == metrics.end() || !devices->is_object() || devices->empty()) return "";
+  for (const auto &[name, m] : devices->items())
+    table.add({name, fmt::format("{:.0f}", number(m, "kernels")), duration(number(m, "kernel_ms")),
+               duration(number(m, "transfer_ms")), byte_size(number(m, "bytes_to_device")),
+               byte_size(number(m, "bytes_from_device")),
+               fmt::format("{:.0f}", number(m, "programs_built")),
+               fmt::format("{:.0f}", number(m, "programs_cached")),
+               duration(number(m, "build_ms"))});
+  return "\n" + table.text();
+}
+
 Outcome run(const std::string &path, const Common &common) {
   if (auto ok = check_common(common); !ok) return tl::unexpected(ok.error());
   auto options = make_options(common);
@@ -108,6 +125,7 @@ Outcome run(const std::string &path, const Common &common) {
   add_rows(table, "all", metrics["backend_summary"]);
   text += table.text();
   text += bounds_text(metrics, limits ? "" : limits.error().text());
+  text += devices_text(metrics);
   if (const auto reasons = metrics.find("fallback_reasons"); reasons != metrics.end())
     for (const Json &reason : *reasons)
       text += fmt::format("fell back {} times: {}\n", reason.value("count", Json(0)).dump(),

@@ -116,6 +116,23 @@ nb::dict summaries(const std::map<string, BackendMetrics> &backends) {
   return d;
 }
 
+nb::dict devices(const Metrics &metrics) {
+  nb::dict all;
+  for (const auto &[name, m] : metrics.devices) {
+    nb::dict d;
+    d["kernels"] = m.kernels;
+    d["kernel_ms"] = m.kernel_ms;
+    d["transfer_ms"] = m.transfer_ms;
+    d["bytes_to_device"] = m.bytes_to_device;
+    d["bytes_from_device"] = m.bytes_from_device;
+    d["programs_built"] = m.programs_built;
+    d["programs_cached"] = m.programs_cached;
+    d["build_ms"] = m.build_ms;
+    all[name.c_str()] = d;
+  }
+  return all;
+}
+
 nb::dict metrics(const Engine &engine) {
   const Metrics m = engine.metrics();
   nb::dict by_op, reasons, d;
@@ -136,6 +153,7 @@ nb::dict metrics(const Engine &engine) {
   cache["bytes"] = m.result_cache.bytes;
   cache["capacity"] = m.result_cache.capacity;
   d["result_cache"] = cache;
+  d["devices"] = devices(m);
   d["limits"] = m.limits;
   return d;
 }

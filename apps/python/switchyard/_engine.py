@@ -281,8 +281,10 @@ class Engine(KMeansCalls, LayerCalls, QuantizeCalls, RaggedCalls):
             dict with total_operations, backend_summary[name] {count, timed_count, fallbacks,
             total_time_ms, avg_time_ms, p50_ms, p95_ms, bytes, flops}, by_op[op][name] (the same and
             `sizes`: calls by the bytes they move, held against the limits of the machine),
-            fallback_reasons, exploration_ms, dispatch_ns and limits (where the limits come from, or
-            why there are none).
+            fallback_reasons, exploration_ms, dispatch_ns, result_cache, devices[name] {kernels,
+            kernel_ms, transfer_ms, bytes_to_device, bytes_from_device, programs_built,
+            programs_cached, build_ms} of instances with a device of their own, and limits (where
+            the limits come from, or why there are none).
         """
         return self._core.metrics()
 

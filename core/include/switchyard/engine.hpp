@@ -248,6 +248,16 @@ struct ResultCacheMetrics {
   }
 };
 
+/// An instance's own account of its device (`switchyard/device_memory.h`): kernels and transfers
+/// apart, by the device's clock. Checks before a kernel's first use count too.
+struct DeviceMetrics {
+  std::uint64_t kernels = 0;              ///< launched
+  double kernel_ms = 0, transfer_ms = 0;  ///< transfers: 0 where host memory is device memory
+  std::uint64_t bytes_to_device = 0, bytes_from_device = 0;
+  std::uint64_t programs_built = 0, programs_cached = 0;  ///< compiled; taken from files
+  double build_ms = 0;                                    ///< of both
+};
+
 struct Metrics {
   std::uint64_t total_operations = 0;
   std::map<std::string, BackendMetrics> backends;                      ///< by instance
@@ -260,6 +270,7 @@ struct Metrics {
   std::uint64_t quarantined = 0;    ///< kernels found wrong that way
   double dispatch_ns = 0;           ///< mean cost of a decided call, 0 if never sampled
   ResultCacheMetrics result_cache;
+  std::map<std::string, DeviceMetrics> devices;  ///< by instance; those that ran a kernel
   std::string limits;  ///< where the machine's limits come from, or why there are none
 
   SY_API std::string json() const;

@@ -41,6 +41,27 @@ struct Sum {
   }
 };
 
+/// What the instances say of their devices.
+std::map<std::string, DeviceMetrics> device_metrics(const Registry &registry) {
+  std::map<std::string, DeviceMetrics> out;
+  for (const auto &c : registry.all()) {
+    if (c->memory == nullptr || out.contains(c->backend)) continue;
+    sy_device_totals totals{};
+    totals.struct_size = sizeof(totals);
+    c->memory->totals(c->instance.get(), &totals);
+    out[c->backend] = {totals.kernels,
+                       static_cast<double>(totals.kernel_ns) / 1e6,
+                       static_cast<double>(totals.transfer_ns) / 1e6,
+                       totals.bytes_to_device,
+                       totals.bytes_from_device,
+                       totals.programs_built,
+                       totals.programs_cached,
+                       static_cast<double>(totals.build_ns) / 1e6};
+  }
+  std::erase_if(out, [](const auto &entry) { return entry.second.kernels == 0; });
+  return out;
+}
+
 /// A kernel's sizes, appended to those of the op's other kernels of that backend.
 void add_sizes(const KernelStats &s, const MachineLimits *limits, int threads,
                std::vector<SizeMetrics> &out) {
@@ -89,6 +110,17 @@ nlohmann::ordered_json to_json(const SizeMetrics &m) {
           {"text", m.text}};
 }
 
+nlohmann::ordered_json to_json(const DeviceMetrics &m) {
+  return {{"kernels", m.kernels},
+          {"kernel_ms", m.kernel_ms},
+          {"transfer_ms", m.transfer_ms},
+          {"bytes_to_device", m.bytes_to_device},
+          {"bytes_from_device", m.bytes_from_device},
+          {"programs_built", m.programs_built},
+          {"programs_cached", m.programs_cached},
+          {"build_ms", m.build_ms}};
+}
+
 nlohmann::ordered_json to_json(const BackendMetrics &m) {
   nlohmann::ordered_json doc{
       {"count", m.count},   {"avg_time_ms", m.mean_ms}, {"total_time_ms", m.total_ms},
@@ -133,6 +165,7 @@ Metrics Engine::metrics() const {
     out.fallback_reasons.emplace_back(reason, count);
   out.quarantined = impl_->dispatcher->quarantined();
   out.result_cache = impl_->results->metrics();
+  out.devices = device_metrics(*impl_->registry);
   out.dispatch_ns = impl_->dispatcher->overhead_ns();
   for (const Decision *d : impl_->dispatcher->decisions()) {
     const std::lock_guard lock(const_cast<Decision *>(d)->mutex);
@@ -164,6 +197,8 @@ std::string Metrics::json() const {
       {"hit_rate", result_cache.hit_rate()}, {"evictions", result_cache.evictions},
       {"entries", result_cache.entries},     {"bytes", result_cache.bytes},
       {"capacity", result_cache.capacity}};
+  doc["devices"] = nlohmann::ordered_json::object();
+  for (const auto &[name, m] : devices) doc["devices"][name] = to_json(m);
   doc["limits"] = limits;
   doc["machine"] = machine().fingerprint;
   return doc.dump(2);

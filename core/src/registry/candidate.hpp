@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include <switchyard/device_memory.h>
 #include "loader/plugin.hpp"
 #include "metrics/kernel_stats.hpp"
 #include "op/op_spec.hpp"
@@ -22,6 +23,7 @@ struct Candidate {
   std::string path, hash;  ///< of the plugin file
   std::string runtime_id;
   std::int32_t device_kind = SY_DEVICE_HOST;  ///< sy_device_kind of the instance
+  const sy_device_memory *memory = nullptr;   ///< of an instance with an account of its device
   bool slow_start = false;                    ///< of an instance that is (DeviceInstance)
   bool reference = false;                     ///< defines the meaning: always trusted to answer
   mutable KernelStats stats;
