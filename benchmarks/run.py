@@ -5,7 +5,8 @@
     python benchmarks/run.py [NAME]... [--json FILE] [--quick]
     python benchmarks/run.py --all [--quick]     every group; also the report page and the table
 
-NAME: quantize, kmeans, attention, dropin, torch_models, convert, dispatch; all by default.
+NAME: quantize, kmeans, attention, matmul, dropin, torch_models, convert, devices, dispatch; all by
+default.
 
 docs/benchmarks.md says how the figures come about. Exit status: 0; 1 when answers disagree or a
 benchmark fails; 2 for bad usage or a missing module.
@@ -28,7 +29,18 @@ import smallest_call
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = Path(os.environ.get("SWITCHYARD_BUILD", ROOT / "build"))
-GROUPS = ("quantize", "kmeans", "attention", "matmul", "dropin", "torch_models", "convert", "dispatch")
+GROUPS = (
+    "quantize",
+    "kmeans",
+    "attention",
+    "matmul",
+    "dropin",
+    "torch_models",
+    "convert",
+    "devices",
+    "dispatch",
+)
+ALONE = ("convert", "devices", "dispatch")  # not cases of ours beside a peer's
 
 
 def arguments() -> argparse.Namespace:
@@ -185,8 +197,8 @@ def main() -> int:
         "cases": [],
     }
     good = True
-    compared = [n for n in names if n not in ("convert", "dispatch")]
-    if compared or "convert" in names:
+    compared = [n for n in names if n not in ALONE]
+    if [n for n in names if n != "dispatch"]:
         sy = module()
         from side_by_side import run_case, text_of
 
@@ -216,6 +228,11 @@ def main() -> int:
                 print(text_of(result), flush=True)
         if "convert" in names:
             report["convert"] = importlib.import_module("convert").run(sy, engine, options.quick)
+        if "devices" in names:
+            report["devices"], fine = importlib.import_module("devices").run(
+                sy, options.quick, options.threads, limits, seconds / 2
+            )
+            good = good and fine
     if "dispatch" in names:
         report["dispatch"], fine = dispatch(options)
         good = good and fine

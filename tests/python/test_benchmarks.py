@@ -142,3 +142,19 @@ def test_scaling_is_drawn_with_limit_and_kernels():
     assert sum(len(e.get("points").split()) == 2 for e in lines) == 3 * 3
     words = [e.text for e in drawn.iter() if e.tag.endswith("text")]
     assert words.count("boxes") == 6
+
+
+def test_devices_have_to_agree():
+    np = pytest.importorskip("numpy")
+    import devices
+
+    assert devices.agree("quantize q4_0", [np.arange(4)], [np.arange(4)])
+    assert not devices.agree("quantize q4_0", [np.arange(4)], [np.arange(1, 5)])
+    assert not devices.agree("quantize q4_0", [], [])
+    near = np.float32([1.0, 2.0])
+    assert devices.agree("attention, float32", [near], [near + np.float32(1e-6)])
+    assert not devices.agree("attention, float32", [near], [near + np.float32(1e-3)])
+    out = np.zeros(3)
+    kept = devices.answer(out)
+    out += 1
+    assert kept[0].sum() == 0
