@@ -268,7 +268,9 @@ void Selector::record(Decision &d, Choice &choice, std::uint64_t ns, bool first_
     return;
   }
   // A kernel's very first run starts thread pools and libraries: it says little of the next ones.
-  if (!std::exchange(choice.warmed, true) && static_cast<double>(ns) < kLongNs &&
+  // That of a device loads its driver too, however long that takes.
+  const bool on_device = (choice.candidate->kernel->traits & SY_TRAIT_DEVICE_MEMORY) != 0;
+  if (!std::exchange(choice.warmed, true) && (on_device || static_cast<double>(ns) < kLongNs) &&
       choice.candidate->stats.timed_count.load(std::memory_order_relaxed) <= 1)
     return;
   if (const Choice *best = fastest(d); best != nullptr && best != &choice) {
