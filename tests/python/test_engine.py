@@ -146,6 +146,18 @@ def test_environment_pins(monkeypatch, rng):
     assert q.info.backend == "reference"
 
 
+def test_explain_finds_calls_whatever_their_alignment():
+    engine = sy.Engine(cache_dir="", policy="benchmark")
+    memory = np.zeros(4096 * 4 + 64, np.uint8)
+    for past in (0, 4):  # bytes behind a cache line
+        start = -memory.ctypes.data % 64 + past
+        x = memory[start : start + 4096 * 4].view(np.float32).reshape(16, 256)
+        engine.quantize(x, "q8_0")
+        told = engine.explain("quantize", n=4096, rows=16, format="q8_0", dtype="f32")
+        assert told["calls"] >= 1
+        assert max(c["samples"] for c in told["candidates"]) > 0
+
+
 def test_explain_returns_a_dict(engine):
     e = engine.explain("kmeans.step", n=1000, d=16, k=8, dtype="f32")
     assert e["op"] == "kmeans.step"

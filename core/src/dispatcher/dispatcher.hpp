@@ -31,7 +31,7 @@ class Dispatcher final : public Runner {
   /// Asks for the verdicts of kernels that were put off: those whose time has come, or all.
   void ask_late(Decision &d, bool all);
   /// A decision that a call of this shape made earlier, or null.
-  const Decision *remembered(OpIndex op, std::string_view shape) const;
+  const Decision *remembered(OpIndex op, const Shape &shape) const;
   std::vector<const Decision *> decisions() const { return table_.all(); }
   const Registry &registry() const noexcept { return registry_; }
   const Options &options() const noexcept { return options_; }

@@ -144,8 +144,7 @@ Result<Explanation> Engine::explain(std::string_view op, std::string_view shape_
   if (const auto valid = spec.validate(frame.call()); !valid) return tl::unexpected(valid.error());
 
   Dispatcher &dispatcher = *impl_->dispatcher;
-  const std::string described = spec.describe(frame.call()).text();
-  auto *d = const_cast<Decision *>(dispatcher.remembered(*index, described));
+  auto *d = const_cast<Decision *>(dispatcher.remembered(*index, spec.describe(frame.call())));
   if (d == nullptr) d = &dispatcher.decision(*index, frame.call());
   if (measure && !dispatcher.selector().settled(*d)) dispatcher.ask_late(*d, true);
   for (const auto &c : d->choices)
