@@ -77,34 +77,6 @@ Result<Engine> make_engine(const Common &common, Options base) {
   return engine;
 }
 
-std::vector<std::string> backend_names(const Engine &engine) {
-  std::vector<std::string> names;
-  for (const PluginInfo &plugin : engine.plugins())
-    if (plugin.status == "loaded")
-      for (const std::string &instance : plugin.instances)
-        if (std::find(names.begin(), names.end(), instance) == names.end())
-          names.push_back(instance);
-  return names;
-}
-
-Status check_backend(const Engine &engine, const std::string &name) {
-  for (const PluginInfo &plugin : engine.plugins()) {
-    if (plugin.status == "loaded") {
-      if (plugin.id == name) return {};
-      if (std::find(plugin.instances.begin(), plugin.instances.end(), name) !=
-          plugin.instances.end())
-        return {};
-    } else if (plugin.id == name) {
-      return fail(ErrorCode::backend, fmt::format("backend '{}' is {}: {} ({})", name,
-                                                  plugin.status, plugin.reason, plugin.path));
-    }
-  }
-  const std::vector<std::string> names = backend_names(engine);
-  const std::vector<std::string_view> views(names.begin(), names.end());
-  return fail(ErrorCode::backend, fmt::format("unknown backend '{}'{}; known: {}", name,
-                                              did_you_mean(name, views), fmt::join(names, ", ")));
-}
-
 Json document(std::string_view command) {
   Json doc;
   doc["schema_version"] = 1;

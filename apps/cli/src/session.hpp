@@ -4,6 +4,7 @@
 
 #include <string_view>
 
+#include "facade/backends.hpp"
 #include "program.hpp"
 
 namespace switchyard::cli {
@@ -18,12 +19,6 @@ Result<Options> make_options(const Common &common, Options base = {});
 /// An engine for the common options. A pinned backend that is unknown or refused is an error that
 /// lists the known ones.
 Result<Engine> make_engine(const Common &common, Options base = {});
-
-/// Names of the engine's backends: instances and, where they differ, plugins.
-std::vector<std::string> backend_names(const Engine &engine);
-
-/// An error unless `name` is a backend of the engine.
-Status check_backend(const Engine &engine, const std::string &name);
 
 /// `value` unless it is empty; then a usage error if it is not one of `known`.
 Status check_choice(std::string_view what, std::string_view value,
